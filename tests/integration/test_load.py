@@ -1,5 +1,6 @@
 """`plumbline load` with real Locust processes and real servers."""
 
+import argparse
 import json
 import os
 import random
@@ -14,9 +15,13 @@ from typing import Any
 import httpx
 import pytest
 
+from plumbline.commands.load import add_arguments
 from plumbline.load_settings import LoadSettings
 from plumbline.loading import locust_run
 from plumbline.loading.plan import plan_windows
+from plumbline.settings_file import load_settings
+from tests.support.documentation import Block, blocks_of
+from tests.support.project import ROOT
 from tests.support.repository import Repository
 
 APP = """\
@@ -37,7 +42,7 @@ async def app(scope, receive, send):
     body = str(os.getpid()).encode()
     if scope["path"] == "/seen":
         body = str(len(seen)).encode()
-    if scope["path"] == "/":
+    if scope["path"] not in ("/health", "/pid"):
         seen.add(scope["query_string"])
         await asyncio.sleep(PAUSE_S)
     headers = [(b"content-length", str(len(body)).encode())]
@@ -171,10 +176,13 @@ def test_too_few_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         run.wait_ready()
 
 
+PAGE = blocks_of(ROOT / "docs" / "how-to" / "load.md")
+
+
 def test_a_slower_head_fails_beside_its_base(shop: Repository) -> None:
-    """Both get the same load in turn: 6 pairs of windows. The answers of head take 0.3 s longer."""
-    shop.write({"tests/performance/settings.toml": SETTINGS + PAIRED})
-    shop.commit()
+    """The locustfile is the one of the documentation. Both sides get the same load in turn, in 6 pairs of windows."""
+    [locustfile] = [block.text for block in PAGE if block.language == "python"]
+    shop.commit({"tests/performance/settings.toml": SETTINGS + PAIRED, "tests/performance/locustfile.py": locustfile})
     shop.write({"shop.py": APP.replace("PAUSE_S = 0.0", "PAUSE_S = 0.3")})
     output = load(shop, "--base", "HEAD", code=1)
     found = results(shop)
@@ -237,3 +245,16 @@ def test_two_workers_from_elsewhere(shop: Repository, served: str, tmp_path: Pat
     else:
         assert httpx.get(f"{served}/seen").text == "2"
         assert results(shop)["sides"][0]["stages"][0]["requests"] == pytest.approx(50, abs=36)
+
+
+@pytest.mark.parametrize("block", [block for block in PAGE if block.language in ("toml", "console")], ids=str)
+def test_the_page_has_settings_and_options_that_exist(block: Block, tmp_path: Path) -> None:
+    """Those of Locust are used by the test of workers."""
+    if block.language == "toml":
+        (tmp_path / "settings.toml").write_text(block.text)
+        load_settings(tmp_path / "settings.toml", {})
+    elif not block.text.startswith("uvx locust"):
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
+        for line in block.text.splitlines():
+            parser.parse_args(line.split()[5:])

@@ -19,7 +19,7 @@ from tests.support.project import ROOT
 SUITE = "tests/performance/"
 DOCS = ROOT / "docs"
 # Pages whose blocks have a test module of their own.
-WITH_TESTS_OF_THEIR_OWN = {"docs/how-to/from-pytest-benchmark.md"}
+WITH_TESTS_OF_THEIR_OWN = {"docs/how-to/from-pytest-benchmark.md", "docs/how-to/load.md"}
 FENCE = re.compile(
     r"^(?:<!-- test: (?P<use>.*) -->\n)?```(?P<language>.*)\n(?P<text>(?:.*\n)*?)```$",
     re.MULTILINE,

@@ -1,8 +1,10 @@
 """The figures of a load test from what Locust's processes recorded. Pure."""
 
 import math
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -11,6 +13,7 @@ from plumbline.loading.plan import Window
 
 PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 MOST_ERRORS = 3
+Row = TypeVar("Row")
 
 
 class Figures(Struct, frozen=True, kw_only=True):
@@ -51,12 +54,12 @@ def figures_of(rows: Rows, windows: Sequence[Window], late_ms: float) -> Figures
 
     A task has waited for a user if it was sent later than `late_ms` for want of one.
     """
-    arrivals = [row for row in rows.arrivals if _within(row.due_s, windows)]
-    requests = [row for row in rows.requests if _within(row.due_s, windows)]
+    arrivals = _within(rows.arrivals, lambda row: row.due_s, windows)
+    requests = _within(rows.requests, lambda row: row.due_s, windows)
     times_s = sorted(row.late_s + row.took_s for row in requests)
     # A task that no user was free for is late because of the application, which kept the users waiting.
     late_s = [row.late_s for row in arrivals if row.late_s is not None and not row.waited]
-    late_s += [row.late_s for row in rows.ticks if _within(row.at_s, windows)]
+    late_s += [row.late_s for row in _within(rows.ticks, lambda row: row.at_s, windows)]
     waited_due = {row.due_s for row in arrivals if row.waited and (row.late_s is None or row.late_s * 1000 > late_ms)}
     errors = Counter(f"{row.name}: {row.error}" if row.name else row.error for row in requests if row.error)
     at = {f"{name}_ms": percentile(times_s, share) * 1000 for name, share in PERCENTILES.items()}
@@ -77,5 +80,10 @@ def figures_of(rows: Rows, windows: Sequence[Window], late_ms: float) -> Figures
     )
 
 
-def _within(time_s: float, windows: Iterable[Window]) -> bool:
-    return any(window.measured_from_s <= time_s < window.end_s for window in windows)
+def _within(rows: Sequence[Row], time_of: Callable[[Row], float], windows: Iterable[Window]) -> list[Row]:
+    """Return the rows in the measured time of these windows. `rows` are in the order of their times."""
+    found: list[Row] = []
+    for window in windows:
+        begin, end = (bisect_left(rows, at_s, key=time_of) for at_s in (window.measured_from_s, window.end_s))
+        found += rows[begin:end]
+    return found

@@ -62,7 +62,7 @@ class TickRow(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Rows(msgspec.Struct, frozen=True):
-    """What Locust's processes have recorded."""
+    """What Locust's processes have recorded, in the order of time."""
 
     arrivals: list[ArrivalRow] = []
     requests: list[RequestRow] = []
@@ -161,6 +161,9 @@ class LocustRun:
             found.arrivals.extend(part.arrivals)
             found.requests.extend(self._scrubbed(row) if row.error else row for row in part.requests)
             found.ticks.extend(part.ticks)
+        found.arrivals.sort(key=lambda row: row.due_s)
+        found.requests.sort(key=lambda row: row.due_s)
+        found.ticks.sort(key=lambda row: row.at_s)
         return found
 
     def _scrubbed(self, row: RequestRow) -> RequestRow:

@@ -42,7 +42,7 @@ def test_a_stalled_server_shows_whatever_the_number_of_users_is(users: int) -> N
 
 def test_only_the_measured_time_counts() -> None:
     rows = Rows(
-        arrivals=[ArrivalRow(at_s, 0.0, False) for at_s in (1.0, 3.0, 13.0)] + [ArrivalRow(4.0, None, True)],
+        arrivals=[ArrivalRow(at_s, late_s, late_s is None) for at_s, late_s in ((1, 0), (3, 0), (4, None), (13, 0))],
         requests=[RequestRow(1.0, 0, 9, "/", ""), RequestRow(3.0, 0.002, 0.008, "/a", "HTTPError: 500")],
         ticks=[TickRow(1.0, 5.0), TickRow(3.0, 0.004)],
     )
