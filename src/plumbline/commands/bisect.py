@@ -90,7 +90,7 @@ class _Bisection:
         good, bad = self.commits[0], self.commits[-1]
         known = [one for one in self.record.benchmarks if one.key not in {*self.record.app_elsewhere}]
         if not (plans := plans_of(self.project.settings, known)):
-            raise CommandError("nothing to compare: no benchmark of this repository's code was measured", EXIT_INVALID)
+            raise CommandError("nothing was measured: no benchmark has this name, or all have failed", EXIT_INVALID)
         found, results = self._compare(good, bad, plans)
         worse = [one for one in content.by_urgency(results.benchmarks) if one.verdict == "regression"]
         if not worse:
@@ -162,9 +162,9 @@ class _Bisection:
         except (NoBase, CopyFailed, ComparisonInvalid) as error:
             raise CommandError(f"{good[:SHOWN]} and {bad[:SHOWN]} can't be compared: {error}", EXIT_INVALID) from None
         found = replace(found, base=good[:SHOWN], compared=keys)
-        # Budgets and other tests are not about a commit.
-        benchmarks = [replace(one, budgets=[]) for one in self.record.benchmarks if one.key in keys]
-        record = replace(self.record, benchmarks=benchmarks, tests=[])
+        # Budgets, warnings and other tests are about the working tree.
+        benchmarks = [replace(one, budgets=[], warnings=[]) for one in self.record.benchmarks if one.key in keys]
+        record = replace(self.record, benchmarks=benchmarks, tests=[], notes=[])
         own = {**self.project.settings.benchmarks}
         for plan in plans:
             limits = {"tolerance": plan.thresholds.tolerance, "minimum_effect": plan.thresholds.minimum_effect}
