@@ -101,34 +101,38 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-STALL = """
-
+STALLS = """\
 import os
 import signal
 
 import gevent
-import httpx
-from locust import events
+from locust import FastHttpUser, task
+
+tasks = 0
 
 
-@events.spawning_complete.add_listener
-def stall(**_):
-    def stop():
-        pid = int(httpx.get(User.host + "/pid").text)
-        gevent.sleep(3)
-        os.kill(pid, signal.SIGSTOP)
-        gevent.sleep(0.5)
-        os.kill(pid, signal.SIGCONT)
+def stall(pid):
+    os.kill(pid, signal.SIGSTOP)
+    gevent.sleep(0.5)
+    os.kill(pid, signal.SIGCONT)
 
-    gevent.spawn(stop)
+
+class User(FastHttpUser):
+    @task
+    def get(self):
+        global tasks
+        tasks += 1
+        pid = int(self.client.get("/").text)
+        if tasks == 300:
+            gevent.spawn(stall, pid)
 """
 
 
 def test_a_server_that_stops_for_500_ms_breaks_the_budget(shop: Repository) -> None:
-    """Only 3 requests wait for it, but 50 more are due meanwhile."""
-    limits = "rate_per_s = 100\nduration_s = 8\nleave_out_s = 1\nusers = 3\n[load.budgets]\np99_ms = 300\n"
+    """Only 3 requests wait for it, but 100 more are due meanwhile."""
+    limits = "rate_per_s = 200\nduration_s = 4\nleave_out_s = 0.5\nusers = 3\n[load.budgets]\np99_ms = 300\n"
     shop.write({"tests/performance/settings.toml": SETTINGS + limits})
-    shop.write({"tests/performance/locustfile.py": LOCUSTFILE + STALL})
+    shop.write({"tests/performance/locustfile.py": STALLS})
     output = load(shop, code=1)
     assert "regression: p99" in output
     found = results(shop)
@@ -150,8 +154,14 @@ def test_a_rate_above_what_the_generator_can_do_is_invalid(shop: Repository) -> 
 
 
 def test_a_locustfile_that_cannot_be_imported(shop: Repository) -> None:
-    shop.write({"tests/performance/locustfile.py": "import no_such_module\n"})
-    assert "No module named 'no_such_module'" in load(shop, code=3)
+    """Locust's last output is shown without passwords."""
+    text = "import os\nraise RuntimeError(os.environ['SHOP_URL'].split(':')[2].split('@')[0])\n"
+    shop.write({"tests/performance/locustfile.py": text})
+    output = load(shop, code=3, SHOP_URL="https://me:correct-h0rse@shop.example")
+    written = (shop.root / "perf-results" / "load.json").read_text()
+    for shown in (output, written):
+        assert "RuntimeError: ***" in shown
+        assert "h0rse" not in shown
     assert results(shop)["verdict"] == "invalid"
 
 
