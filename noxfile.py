@@ -108,7 +108,7 @@ def plumbline(session: nox.Session, *command: str) -> None:
 
 from pathlib import Path  # noqa: E402
 
-PLUMBLINE = ["-e", ".[docker,embedded,html,init,load,memory,postgres,redis]"]
+PLUMBLINE = ["-e", ".[docker,embedded,html,init,memory,postgres,redis]"]
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 # Keep compiled modules, so that the many processes of the tests do not compile all packages again.
 COMPILED = {"PYTHONDONTWRITEBYTECODE": None}
