@@ -173,7 +173,7 @@ def test_export_formats() -> None:
     """The table has each format of `plumbline report`, and no other."""
     rows = table(DOCS / "reference" / "files.md", "Exports")
 
-    assert {quoted(row[0])[0] for row in rows} == {"llm", *exports.FORMATS}
+    assert {quoted(row[0])[0] for row in rows} == {"llm", "otava", *exports.FORMATS}
 
 
 def anchors(page: Path) -> set[str]:

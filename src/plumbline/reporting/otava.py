@@ -18,10 +18,10 @@ def render(runs: Sequence[Run]) -> str:
     Otava itself fills gaps. Raises ResultsError if the history is empty.
     """
     if not runs:
-        raise ResultsError("there is no history to export: set `folder` or `branch` in [history] of settings.toml")
+        raise ResultsError("there is no history to export: set `folder` or `branch` in [history], and fetch the branch")
     alike = [run for run in runs if run.machine == runs[-1].machine]
     columns: dict[str, list[float]] = {}
-    for key in sorted(runs[-1].keys()):
+    for key in sorted(runs[-1].keys):
         entries = [entry_of(run, [key]) or Entry() for run in alike]
         medians_us = [None if one.median_ns is None else round(one.median_ns / 1e3, 6) for one in entries]
         figures = {"median_us": medians_us} | {name: [getattr(one, name) for one in entries] for name in _COUNTS}

@@ -52,6 +52,7 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True):
         file, _, name = key.partition("::")
         return self.benchmarks.get(file, {}).get(name)
 
+    @property
     def keys(self) -> list[str]:
         return [f"{file}::{name}" for file, entries in self.benchmarks.items() for name in entries]
 

@@ -122,11 +122,11 @@ def test_a_run_keeps_links_medians_and_counts() -> None:
         "pass",
         "linux-x86-64-xeon-embedded",
     )
-    assert kept.keys() == [KEY, "a.py::test_b", "a.py::test_c"]
+    assert kept.keys == [KEY, "a.py::test_b", "a.py::test_c"]
     entry = kept.entry(KEY)
     assert entry
     assert (entry.messages, entry.commands, entry.statements, entry.allocations) == (None, 3, 0, 10)
     assert (entry.median_ns, entry.change_e4, entry.error_e4) == pytest.approx((57_400, math.log(1.05) * 1e4, 40))
-    links = [(one.change_e4, one.error_e4) for key in kept.keys()[1:] if (one := kept.entry(key))]
+    links = [(one.change_e4, one.error_e4) for key in kept.keys[1:] if (one := kept.entry(key))]
     assert links == [(0, 0), (None, None)]
     assert counts_along([kept, replace(kept, commit="other")], [KEY])["commands"] == [("0f1e2d3", 3), ("other", 3)]

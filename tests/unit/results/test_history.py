@@ -37,7 +37,7 @@ def test_a_line_keeps_four_digits_and_no_unknown_figures_at_its_end() -> None:
 
     [found] = read(line).runs
     assert found.entry(f"{FILE}::{NAME}") == Entry(57_120, 2, None, 3, None, -12.35, 40)
-    assert found.keys() == [f"{FILE}::{NAME}"]
+    assert found.keys == [f"{FILE}::{NAME}"]
     assert found.entry("test_a.py::test_other") is None
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from plumbline.judging.chain import Level, counts_along, levels
+from plumbline.reporting import format as form
 from plumbline.reporting.history import count_moved, keys_of, summary
 from plumbline.reporting.html.elements import Markup, table, tag
 from plumbline.results.history import Run
@@ -43,7 +44,10 @@ def _times(chain: Sequence[Level]) -> Markup:
             tag("path", d=f"M{at(entries[0][0], 0)}L{at(entries[-1][0], 0)}", class_="zero"),
             tag("path", d=f"M{'L'.join([*upper, *lower])}z", class_="band"),
             tag("path", d=f"M{'L'.join(middle)}", class_="level"),
-            *(tag("path", d=f"M{point}h0", class_="point") for point in middle),
+            *(
+                tag("path", tag("title", _said(level)), d=f"M{point}h0", class_="point")
+                for (_, level, _, _), point in zip(entries, middle, strict=True)
+            ),
         ]
     chains = len(entries_of)
     caption = (
@@ -57,6 +61,11 @@ def _times(chain: Sequence[Level]) -> Markup:
         "svg", *parts, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", class_="chain", role="img", aria_label=f"{title}. {caption}"
     )
     return tag("figure", tag("figcaption", tag("strong", title), ": ", caption), svg)
+
+
+def _said(level: Level) -> str:
+    """89abcde, 2026-11-30: +12 % (+9.1…+15)"""
+    return f"{level.commit[:7]}, {level.date[:10]}: {form.percent(level.change)} ({form.interval(*level.interval())})"
 
 
 def _counts(benchmark: Benchmark, runs: Sequence[Run]) -> Markup:
