@@ -1,6 +1,5 @@
 """The results of a load test as load.json, and as text for the terminal and load.md."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
@@ -11,6 +10,7 @@ from plumbline.reporting.format import percent
 
 SCHEMA = 1
 HEADINGS = ("rate", "side", "reached", "requests", "p50", "p95", "p99", "max", "errors")
+MOST_SHOWN = 9.0  # a change above this comes from an interval of too few windows
 DECIDING = {"invalid", "regression", "inconclusive"}
 
 
@@ -58,7 +58,8 @@ def sentences(results: LoadResults) -> Iterator[str]:
 
     for finding in sorted(results.findings, key=lambda one: one.verdict not in DECIDING):
         yield f"{finding.verdict}: {at(finding.stage)}{finding.text}"
-    for change in sorted(results.changes, key=lambda one: one.verdict not in DECIDING):
+    changed = [one for one in results.changes if one.low or one.high]  # all others: both sides never failed
+    for change in sorted(changed, key=lambda one: one.verdict not in DECIDING):
         yield f"{change.verdict}: {at(change.stage)}{change.figure} {_changed(change)}"
     for side in results.sides:
         for stage, figures in enumerate(side.stages):
@@ -74,8 +75,8 @@ def _changed(change: Change) -> str:
     else:
         shown = lambda share: percent(share) or "0 %"  # noqa: E731
     verb = "fell by" if change.figure == "highest rate" else "changed by"
-    if math.isinf(change.high):
-        return f"{verb} {shown(change.change)} (too few windows for an interval: raise duration_s)"
+    if change.high > MOST_SHOWN:
+        return f"{verb} {shown(change.change)} (too few windows for a useful interval: raise duration_s)"
     return f"{verb} {shown(change.change)} ({shown(change.low)} to {shown(change.high)})"
 
 

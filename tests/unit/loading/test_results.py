@@ -1,0 +1,56 @@
+"""The results of a load test as text."""
+
+import math
+
+from plumbline.loading.figures import Figures
+from plumbline.loading.results import LoadResults, SideResults, as_markdown, as_text
+from plumbline.loading.verdict import Change, Finding
+
+SLOW = Figures(
+    rate_per_s=50,
+    measured_s=10,
+    arrivals=500,
+    sent=490,
+    requests=500,
+    p50_ms=1.25,
+    p99_ms=100,
+    error_share=0.02,
+    errors=["10 x /a: HTTPError: <500>"],
+)
+RESULTS = LoadResults(
+    plumbline="1",
+    created="",
+    target="http://127.0.0.1:1",
+    base="0123456789, as asked: main",
+    verdict="regression",
+    exit_code=1,
+    sides=[SideResults("base", [SLOW], 50.0), SideResults("head", [SLOW], 0.0)],
+    findings=[Finding("pass", "p50 is fine", 0), Finding("regression", "p99 100 ms, the budget is 50 ms", 0)],
+    changes=[
+        Change("p95", 0.5, 0.2, 0.8, "regression", 0),
+        Change("p99", 0.5, -math.inf, math.inf, "inconclusive", 0),
+        Change("error share", 0.0, 0.0, 0.0, "pass", 0),
+    ],
+)
+
+
+def test_the_terminal_shows_what_decides_first() -> None:
+    assert as_text(RESULTS).splitlines() == [
+        "rate  side  reached  requests      p50   p95     p99   max  errors",
+        "50/s  base     49/s       500  1.25 ms  0 ms  100 ms  0 ms   2.00%",
+        "50/s  head     49/s       500  1.25 ms  0 ms  100 ms  0 ms   2.00%",
+        "regression: p99 100 ms, the budget is 50 ms",
+        "pass: p50 is fine",
+        "regression: p95 changed by +50 % (+20 % to +80 %)",
+        "inconclusive: p99 changed by +50 % (too few windows for a useful interval: raise duration_s)",
+        "base: failed: 10 x /a: HTTPError: <500>",
+        "head: failed: 10 x /a: HTTPError: <500>",
+        "verdict: regression",
+    ]
+
+
+def test_markdown_has_a_table_and_no_html() -> None:
+    text = as_markdown(RESULTS)
+    assert text.startswith("# Load test: regression\n\nTarget: http://127.0.0.1:1\nBase: 0123456789, as asked: main\n")
+    assert "| 50/s | head | 49/s | 500 | 1.25 ms | 0 ms | 100 ms | 0 ms | 2.00% |" in text
+    assert "HTTPError: &lt;500>" in text
