@@ -48,6 +48,6 @@ def merge_base(git: Git, one: str, other: str) -> str:
 
 def describe_commit(git: Git, name: str) -> Commit:
     """Return a commit's author, the date of its author, its subject and its parents. Raises NoBase."""
-    text = git.run("show", "--no-patch", "--format=%an%n%ad%n%s%n%P", "--date=iso", name)
-    author, date, subject, parents = text.split("\n")[:4]
+    options = ("--no-patch", "--no-show-signature", "--date=iso", "--format=%an%n%ad%n%s%n%P")
+    author, date, subject, parents = git.run("show", *options, name).split("\n")[:4]
     return Commit(name, author, date, subject, tuple(parents.split()))
