@@ -15,8 +15,9 @@ from plumbline.comparing.statistics.inference import OF_MEDIAN, block_difference
 from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair, expected_s
 from plumbline.comparing.statistics.schedule import PairedComparison, conduct
 from plumbline.comparing.statistics.tails import tails_of
+from plumbline.judging.chain import TOO_LOW, Level, has_moved
 from plumbline.judging.distributions import NORMAL_QUARTILE
-from plumbline.judging.evidence import Thresholds
+from plumbline.judging.evidence import Judgement, Thresholds
 from plumbline.selfcheck.findings import Replay
 from plumbline.selfcheck.record import SOME_CALLS, Recording, Share
 from plumbline.settings import GateSettings
@@ -177,15 +178,28 @@ def power(options: argparse.Namespace) -> None:
         print(f"{case.title}: caught {share}, in {duration_s:.0f} s; false alarms in {alarms}", flush=True)
 
 
-def ends(options: argparse.Namespace) -> None:
-    """How much too low changes read, because a comparison ends once a benchmark passes, in standard errors."""
+def chains(options: argparse.Namespace) -> None:
+    """Chains of comparisons along a branch: how much too low each reads, as it ends early, and how many have moved."""
     for case in USUAL[:3]:
-        for change in (0.0, 0.01, THRESHOLDS.tolerance):
+        for change in (0.0, 0.003, 0.01):
             rng, truth = random.Random(1), dict.fromkeys(case.keys(), change)
             found = [one for _ in range(options.runs // 20) for one in simulated(case, rng, truth).judgements.values()]
             read = statistics.fmean(math.log1p(one.change) for one in found) - math.log1p(change)
-            error = statistics.fmean(one.error for one in found)
-            print(f"{case.title}, {change:.0%} slower: reads {read:+.2%}, {read / error:+.2f} errors", flush=True)
+            errors = read / statistics.fmean(one.error for one in found)
+            moved = {links: moved_after(links, found, options.runs, rng) for links in (20, 50, 100)}
+            told = ", ".join(f"{share:.0%} after {links}" for links, share in moved.items())
+            print(f"{case.title}, {change:.1%} slower: reads {errors:+.2f} standard errors; moved {told}", flush=True)
+
+
+def moved_after(links: int, judgements: Sequence[Judgement], chains: int, rng: random.Random) -> float:
+    """Return the share of chains of so many of these links, one of 38 benchmarks each, that are said to have moved."""
+    moved = 0
+    for _ in range(chains):
+        chosen = rng.choices(judgements, k=links)
+        level, error = sum(math.log1p(one.change) for one in chosen), math.hypot(*(one.error for one in chosen))
+        too_low = TOO_LOW * sum(one.error for one in chosen)
+        moved += has_moved(Level("", "", "", level, error, too_low), THRESHOLDS.tolerance, 38)
+    return moved / chains
 
 
 def recorded(options: argparse.Namespace) -> None:
@@ -213,4 +227,4 @@ if __name__ == "__main__":
     parser.add_argument(
         "--recording", type=Path, action="append", default=[], metavar="FILE", help="a selfcheck.json; repeatable"
     )
-    run_sections(parser, {"noise": noise, "power": power, "tails": tails, "ends": ends, "recorded": recorded})
+    run_sections(parser, {"noise": noise, "power": power, "tails": tails, "chains": chains, "recorded": recorded})

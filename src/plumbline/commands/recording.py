@@ -49,6 +49,8 @@ def push_run(project: Project, results: Results) -> str:
         raise CommandError(message, EXIT_USAGE)
     if isinstance(run := _run(project, results), str):
         return f"not added to the history: {run}"
+    if branch == results.environment.branch:
+        raise CommandError(f"{branch} is the default branch: name another `branch` in [history]", EXIT_USAGE)
     try:
         added = push_file(project.root, branch, *file_of(run))
     except PushFailed as error:

@@ -17,9 +17,9 @@ The *level* of a commit is the logarithm of its time relative to that of an orig
   oldest of their links. Nothing is known about the difference between two chains.
 
 Links of different runs are independent, so random errors add up as variances. One error does not average out: a
-comparison ends as soon as a benchmark passes, so the change of a noisy benchmark reads too low. In simulations
-(`python -m scripts.simulations ends`), this is up to half of the standard error of a link for changes of up to 1 %. So
-half of each s is added to that end of the interval.
+comparison ends as soon as a benchmark passes, so the change of a noisy benchmark reads too low. For changes of up to
+1 %, this is at most half of the standard error of a link (`python -m scripts.simulations chains`). So half of each s is
+added to that end of the interval.
 """
 
 import heapq
@@ -38,7 +38,8 @@ MOST_RUNS = 200  # the newest runs that a report shows
 FALSE_ALARMS = 0.01  # the share of histories in which a benchmark that did not move is said to have moved
 INTERVAL = 0.99  # of a level
 _COMMIT_DIGITS = 10  # of a base
-_TOO_LOW = 0.5  # standard errors that a link may read too low, because a comparison ends once a benchmark passes
+TOO_LOW = 0.5  # standard errors that a link may read too low, because a comparison ends once a benchmark passes
+_MOST_SHOWN = math.log(1000)  # of a change, or of its inverse
 _SMALLEST = 1e-6  # standard error of a link that is known exactly, for weights
 
 
@@ -56,11 +57,15 @@ class Level(NamedTuple):
     def interval(self, quantile: float = NORMAL.inv_cdf((1 + INTERVAL) / 2)) -> tuple[float, float]:
         """Return the lower and the upper end of the change since the origin: 0.05 is 5 % slower."""
         margin = quantile * self.error
-        return math.expm1(self.level - margin - self.too_high), math.expm1(self.level + margin + self.too_low)
+        return _share(self.level - margin - self.too_high), _share(self.level + margin + self.too_low)
 
     @property
     def change(self) -> float:
-        return math.expm1(self.level)
+        return _share(self.level)
+
+
+def _share(logarithm: float) -> float:
+    return math.expm1(max(-_MOST_SHOWN, min(logarithm, _MOST_SHOWN)))
 
 
 def run_of(results: Results) -> Run:
@@ -162,7 +167,7 @@ def _mean(measured: Sequence[tuple[float, float]]) -> tuple[float, float, float]
         return exact[0], 0.0, 0.0
     changes, errors = zip(*measured, strict=True)
     weights = [1 / max(error, _SMALLEST) ** 2 for error in errors]
-    return fmean(changes, weights), 1 / sum(weights), _TOO_LOW * fmean(errors, weights)
+    return fmean(changes, weights), 1 / sum(weights), TOO_LOW * fmean(errors, weights)
 
 
 def _paths(origin: str, neighbours: Mapping[str, Sequence[tuple[str, _Step]]]) -> dict[str, _Step]:

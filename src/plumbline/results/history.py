@@ -10,7 +10,7 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,9 @@ from plumbline.results.files import ResultsError, write_whole
 HISTORY_SCHEMA = 1
 SUFFIXES = (".jsonl", ".jsonl.gz")
 _ZIPPED = b"\x1f\x8b"  # begins the content of gzip
+_Median = Annotated[float, msgspec.Meta(ge=0, le=1e18)]
+_Count = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
+_Commit = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]*$")]  # reports show it in commands to copy
 _CONFLICT = re.compile(rb"(<{7}|={7}|>{7}|\|{7})( |$)")
 _NOT_IN_NAMES = re.compile(r"[^0-9TZ-]")
 
@@ -26,27 +29,27 @@ _NOT_IN_NAMES = re.compile(r"[^0-9TZ-]")
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """One benchmark of a run, as a list without the unknown figures at its end. Counts are per operation."""
 
-    median_ns: float | None = None
-    messages: float | None = None
-    commands: float | None = None  # of Redis
-    statements: float | None = None  # of SQL
-    allocations: float | None = None
+    median_ns: _Median | None = None
+    messages: _Count | None = None
+    commands: _Count | None = None  # of Redis
+    statements: _Count | None = None  # of SQL
+    allocations: _Count | None = None
     # The change since the base in ten-thousandths of a logarithm, and its standard error. None if it was not compared.
     # Both are 0 if the benchmark executes nothing that differs from the base.
-    change_e4: float | None = None
-    error_e4: float | None = None
+    change_e4: Annotated[float, msgspec.Meta(ge=-1e5, le=1e5)] | None = None
+    error_e4: Annotated[float, msgspec.Meta(ge=0, le=1e5)] | None = None
 
 
 class Run(msgspec.Struct, frozen=True, omit_defaults=True):
     """One run on the default branch."""
 
     schema: int
-    commit: str
+    commit: _Commit
     date: str  # ISO 8601, UTC
     machine: str  # the kind of machine
     verdict: str
     benchmarks: Mapping[str, Mapping[str, Entry]]  # by file, and by the rest of the key
-    base: str = ""  # the first 10 digits of the commit that it was compared with; "" if it was not
+    base: _Commit = ""  # the first 10 digits of the commit that it was compared with; "" if it was not
 
     def entry(self, key: str) -> Entry | None:
         file, _, name = key.partition("::")

@@ -126,6 +126,9 @@ def test_a_run_is_pushed_only_if_asked(project: Project, capsys: pytest.CaptureF
         report_command.run(Project(project.root, Settings()), asked(push_history=True))
     assert usage.value.exit_code == EXIT_USAGE
     write_results(project.results / RESULTS, run(2, 1))
+    on_main = Project(project.root, Settings(history=HistorySettings(branch="main")))
+    with pytest.raises(CommandError, match="is the default branch"):
+        report_command.run(on_main, asked(push_history=True))
     hub.root.rename(hub.root.with_name("moved"))
     with pytest.raises(CommandError, match="contents: write") as refused:
         report_command.run(project, asked(push_history=True))

@@ -71,6 +71,14 @@ def test_only_what_was_compared_is_in_a_chain() -> None:
     assert [round(one.level, 9) for one in renamed] == [0.02, 0.05]
 
 
+def test_a_change_of_any_size_can_be_shown() -> None:
+    """Many huge changes add up to more than a float can have."""
+    [*_, last] = levels([run(to, base, 9.9) for base, to in zip("abcde", "bcdef", strict=True)], [KEY])
+    assert last.change == pytest.approx(999)
+    [*_, last] = levels([run(to, base, -9.9) for base, to in zip("abcde", "bcdef", strict=True)], [KEY])
+    assert last.interval()[0] == pytest.approx(-0.999)
+
+
 def test_an_interval_allows_for_comparisons_that_end_early() -> None:
     """Half a standard error of each link, which does not average out: upwards, and downwards if it is reversed."""
     forwards = levels([run("b", "a", 0.02), run("c", "b", 0.0)], [KEY])[-1]

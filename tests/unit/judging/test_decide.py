@@ -88,6 +88,7 @@ def test_pairs_replace_the_verdict_and_the_figures_of_the_baseline_check(verdict
 
     assert (one.verdict, one.reasons, one.baseline_median) == (verdict, [reason], 0.001)
     assert (one.change, one.change_low, one.change_high, one.minimum_detectable_effect) == (0.1, 0.08, 0.12, 0.03)
+    assert one.change_error == 0.005
     assert (one.differences, one.base_samples_s, one.head_samples_s) == ([0.1] * 4, [1e-5], [2e-5])
     assert one.functions == [function]
 

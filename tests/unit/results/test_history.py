@@ -92,6 +92,9 @@ def test_a_conflict_and_another_schema_are_reported_and_the_rest_is_used() -> No
     [
         (b'{"schema":1}', "main.jsonl:1: damaged or edited by hand"),
         (b'{"schema":0}', "main.jsonl:1: has schema 0, but this version of Plumbline reads 1"),
+        (line_of(run(commit="$(reboot)")), "main.jsonl:1: damaged or edited by hand"),
+        (line_of(run(entry=Entry(-1.0))), "main.jsonl:1: damaged or edited by hand"),
+        (line_of(run(entry=Entry(change_e4=1e300))), "main.jsonl:1: damaged or edited by hand"),
         (b"\xff\xfe", "main.jsonl:1: not a line of the history, or damaged"),
         (b"[" * 100_000, "main.jsonl:1: not a line of the history, or damaged"),
         (gzip.compress(line_of(run()))[:-9], "main.jsonl: can't be read: Compressed file ended"),
