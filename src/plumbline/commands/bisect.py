@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from plumbline.commands.base import CommandError, Project
 from plumbline.commands.measuring_run import measure_whole
 from plumbline.commands.output import TerminalConsole, progress, say, say_wrapped
-from plumbline.comparing.bisection import Slower, Stepper, share_of, sought
+from plumbline.comparing.bisection import Slower, Stepper, is_all, share_of, sought
 from plumbline.comparing.comparison import Say, compare, plans_of, sides_of
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.plan import BenchmarkPlan
@@ -34,7 +34,6 @@ from plumbline.settings import BenchmarkSettings
 
 EXAMPLE = "plumbline bisect v1.2 -k checkout"
 MOST_NAMED = 5  # other benchmarks that are worse
-MOST_OF_IT = 0.7  # the share of what is looked for, below which other commits have a part of it, too
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -192,8 +191,7 @@ class _Bisection:
         if end.skipped:
             say_wrapped("\nIt may also be one of these, which can't be tested:")
             say_wrapped("\n".join(f"  {commit_text(describe_commit(git, name))}" for name in end.skipped))
-        share = share_of(looked_for, found, plan.key)
-        if is_certain := share > 1 / 2:
+        if is_certain := share_of(looked_for, found, plan.key) > 1 / 2:
             say("")
         else:
             say_wrapped(
@@ -204,7 +202,7 @@ class _Bisection:
         if len(bad.parents) > 1 and (fork := merge_base(git, *bad.parents[:2])):
             say("It is a merge. To search the commits that it has merged:")
             say(f"  {self._command(fork[:SHOWN], bad.parents[1][:SHOWN], plan.key)}\n")
-        if share < MOST_OF_IT:
+        if not is_all(looked_for, found, plan.key):
             say(f"Other commits have the rest of {sought_text(looked_for)}. To search for them:")
             for first, last in parts:
                 if first != last:

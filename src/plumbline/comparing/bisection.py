@@ -20,6 +20,7 @@ from plumbline.results.schema import Counts
 from plumbline.settings import Settings, Tail
 
 MOST_TRIES = 2  # of a step, if its controls read wrong
+MOST_OF_COUNT = 0.9  # the share of a count that counts as all of it: some vary a little
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Slower:
     """A slow-down to find."""
 
     change: float  # a share
+    low: float  # the lower end of its interval
     thresholds: Thresholds  # of each step
     tail: Tail | None  # the figure that has it, if the fastest samples have not
 
@@ -48,11 +50,11 @@ def sought(found: ComparisonEvidence, plan: BenchmarkPlan, steps: int) -> GrownC
     judgement = found.judgements.get(plan.key)
     if judgement is None or judgement.verdict != "regression":
         return None
-    slower = {tail: one.change for tail, one in judgement.tails.items() if one.verdict == "regression"}
-    tail, change = None, judgement.change
+    slower = {tail: one for tail, one in judgement.tails.items() if one.verdict == "regression"}
+    tail, one = None, judgement
     if slower and judgement.low <= plan.thresholds.tolerance:
-        tail, change = max(slower.items(), key=lambda item: item[1])
-    return Slower(change, step_thresholds(plan.thresholds, change, steps, tail), tail)
+        tail, one = max(slower.items(), key=lambda item: item[1].change)
+    return Slower(one.change, one.low, step_thresholds(plan.thresholds, one.change, steps, tail), tail)
 
 
 def share_of(sought: GrownCount | Slower, found: ComparisonEvidence, key: str) -> float:
@@ -60,10 +62,20 @@ def share_of(sought: GrownCount | Slower, found: ComparisonEvidence, key: str) -
     if isinstance(sought, GrownCount):
         base, head = (figure_of(one, sought.name) for one in found.counts.get(key, (Counts(), Counts())))
         return (head - base) / (sought.new - sought.old)
-    if (judgement := found.judgements.get(key)) is None:
-        return 0.0
-    change = judgement.tails[sought.tail].change if sought.tail else judgement.change
-    return math.log1p(change) / math.log1p(sought.change)
+    judgement = _judged(sought, found.judgements.get(key))
+    return math.log1p(judgement.change) / math.log1p(sought.change) if judgement else 0.0
+
+
+def is_all(sought: GrownCount | Slower, found: ComparisonEvidence, key: str) -> bool:
+    """Return whether a comparison may have found all that a search looks for."""
+    if isinstance(sought, GrownCount):
+        return share_of(sought, found, key) > MOST_OF_COUNT
+    judgement = _judged(sought, found.judgements.get(key))
+    return judgement is not None and judgement.high >= sought.low
+
+
+def _judged(sought: Slower, judgement: Judgement | None) -> Judgement | None:
+    return judgement.tails[sought.tail] if judgement and sought.tail else judgement
 
 
 @dataclass(frozen=True)
@@ -124,9 +136,7 @@ class Stepper:
         plan = BenchmarkPlan(self.plan.key, self.plan.sample_s, sought.thresholds)
         began_s = time.monotonic()
         found = conduct([plan], runner.run_pair, budget_s=self.limit_s, clock=lambda: time.monotonic() - began_s)
-        judgement = found.judgements.get(plan.key)
+        judgement = _judged(sought, found.judgements.get(plan.key))
         if judgement is None:
             return StepResult("skip", why=found.failures.get(plan.key, "too few pairs within the time limit"))
-        if sought.tail:
-            judgement = judgement.tails[sought.tail]
         return StepResult(answer_of(judgement, sought.change), judgement)

@@ -21,8 +21,8 @@ the worker of head failed: it ended with exit code 3; its last output:
 @pytest.mark.parametrize(
     ("sought", "text"),
     [
-        (Slower(0.102, LIMITS, None), "+10 %"),
-        (Slower(0.5, LIMITS, "p90"), "90th percentile +50 %"),
+        (Slower(0.102, 0.09, LIMITS, None), "+10 %"),
+        (Slower(0.5, 0.4, LIMITS, "p90"), "90th percentile +50 %"),
         (GrownCount("postgres.statement", 1, 51), "postgres statements 1 → 51"),
         (GrownCount("redis.command GET", 1, 2), "redis GET 1 → 2"),
         (GrownCount("postgres.rows_read", 10, 5000), "postgres rows read 10 → 5,000"),

@@ -3,7 +3,7 @@
 import pytest
 
 from plumbline.comparing import bisection
-from plumbline.comparing.bisection import Slower, Stepper, share_of, sought
+from plumbline.comparing.bisection import Slower, Stepper, is_all, share_of, sought
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.search import step_thresholds
 from plumbline.comparing.trees.git import NoBase
@@ -14,7 +14,7 @@ from plumbline.results.schema import Counts
 from tests.unit.comparing.workers.small_trees import LIMITS, WORK, edit, plans_of, settings_of
 
 [PLAN] = plans_of(WORK)
-TWICE = Slower(1.0, step_thresholds(LIMITS, 1.0, 1), None)
+TWICE = Slower(1.0, 0.9, step_thresholds(LIMITS, 1.0, 1), None)
 
 
 def stepper(sides: Sides) -> Stepper:
@@ -76,7 +76,7 @@ def test_a_count_is_looked_for_before_a_time() -> None:
 
     assert sought(found, PLAN, 6) == GrownCount("redis.command", 1, 3)
     assert sought(ComparisonEvidence(judgements={WORK: judged()}), PLAN, 6) == Slower(
-        0.2, step_thresholds(LIMITS, 0.2, 6), None
+        0.2, 0.15, step_thresholds(LIMITS, 0.2, 6), None
     )
 
 
@@ -84,7 +84,7 @@ def test_a_tail_is_looked_for_if_only_some_calls_are_slower() -> None:
     tails = {"mean": judged(change=0.3), "p90": judged(change=0.8)}
     found = ComparisonEvidence(judgements={WORK: judged(change=0.0, low=-0.01, tails=tails)})
 
-    assert sought(found, PLAN, 6) == Slower(0.8, step_thresholds(LIMITS, 0.8, 6, "p90"), "p90")
+    assert sought(found, PLAN, 6) == Slower(0.8, 0.15, step_thresholds(LIMITS, 0.8, 6, "p90"), "p90")
 
 
 def test_nothing_is_looked_for_if_nothing_is_worse() -> None:
@@ -103,5 +103,12 @@ def test_the_share_of_what_was_looked_for() -> None:
     found = ComparisonEvidence(judgements={WORK: judged(change=0.1)}, counts={WORK: (base, head)})
 
     assert share_of(GrownCount("redis.command", 1, 11), found, WORK) == pytest.approx(0.4)
-    assert share_of(Slower(0.21, LIMITS, None), found, WORK) == pytest.approx(0.5)
-    assert share_of(Slower(0.21, LIMITS, None), ComparisonEvidence(), WORK) == 0
+    assert share_of(Slower(0.21, 0.18, LIMITS, None), found, WORK) == pytest.approx(0.5)
+    assert share_of(Slower(0.21, 0.18, LIMITS, None), ComparisonEvidence(), WORK) == 0
+
+
+@pytest.mark.parametrize(("high", "of_all"), [(0.19, True), (0.17, False)])
+def test_a_commit_may_have_all_of_a_slow_down_if_the_intervals_meet(high: float, of_all: bool) -> None:
+    found = ComparisonEvidence(judgements={WORK: judged(change=0.1, high=high)})
+
+    assert is_all(Slower(0.21, 0.18, LIMITS, None), found, WORK) is of_all
