@@ -1,12 +1,14 @@
 """The paired comparison with the base commit, through the gate's sessions."""
 
 import json
+import math
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from plumbline.comparing.statistics.inference import LEAST_TO_FAIL
+from plumbline.results.history import read_folder, read_lines
 from tests.support.project import CONFTEST, STEADY_SETTINGS, Done, Project
 
 WORK, OTHER = "test_code.py::test_work", "test_code.py::test_other"
@@ -236,7 +238,11 @@ def test_a_slow_down_in_an_edited_baseline_fails(project: Project) -> None:
 
 
 def test_a_proposed_change_is_compared_with_its_base_without_a_baseline(project: Project) -> None:
-    """As on a hosted runner with an unknown CPU. Benchmarks that the base does not have are new."""
+    """As on a hosted runner with an unknown CPU. Benchmarks that the base does not have are new.
+
+    If it is on the default branch, the history gets the changes of all benchmarks that the base has.
+    """
+    project.write("settings.toml", STEADY_SETTINGS + '\n[history]\nfolder = "perf-results/main"\n')
     project.git("rm", "--quiet", "-r", "tests/performance/baselines")
     project.commit("No baseline")
     project.git("checkout", "--quiet", "-b", "change")
@@ -246,9 +252,19 @@ def test_a_proposed_change_is_compared_with_its_base_without_a_baseline(project:
     name = "test_third.py"
     project.write(name, SUITE.replace("other, work", "third").partition("def test_other")[0].replace("work", "third"))
     project.commit("Slower")
-    done = run(project, "ci", PERF_BASE="main")
+    done = run(project, "ci", PERF_BASE="main", CI_DEFAULT_BRANCH="change")
     assert done.code == 1, done.output
     assert project.verdicts() == {WORK: "regression", OTHER: "pass", f"{name}::test_third": "new"}
+
+    [line] = read_lines(read_folder(project.root / "perf-results" / "main")).runs
+    assert line.commit == project.git("rev-parse", "HEAD")
+    assert line.base == project.git("rev-parse", "main")[:10]
+    entry, third = line.entry(WORK), line.entry(f"{name}::test_third")
+    assert entry is not None
+    assert third is not None
+    assert math.exp((entry.change_e4 or 0) / 1e4) == pytest.approx(3, rel=0.3)
+    assert entry.error_e4
+    assert third.change_e4 is None
 
 
 def test_a_commit_that_does_not_exist_is_wrong_usage(project: Project) -> None:

@@ -241,7 +241,7 @@ def is_proposed(root: Path) -> bool:
 
 def is_default_branch(root: Path, branch: str) -> bool:
     """Return whether a branch is the default branch, and this is no pull or merge request from one of that name."""
-    if not branch or _named_target(TARGETS[1:]):
+    if not branch or _named_target(TARGETS[1:]):  # PERF_BASE is the first: it may be set on the default branch
         return False
     try:
         return branch == (default_branch_in_ci() or Git(root).default_branch())
