@@ -216,7 +216,7 @@ from locust import events
 @events.spawning_complete.add_listener
 def die(**_):
     if os.environ.get("DIES"):
-        gevent.spawn_later(2, os.kill, os.getpid(), signal.SIGKILL)
+        gevent.spawn_later(1, os.kill, os.getpid(), signal.SIGKILL)
 """
 
 
