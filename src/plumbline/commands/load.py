@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import importlib.util
-import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +12,8 @@ from msgspec.structs import replace
 
 from plumbline import __version__
 from plumbline.adopting.load_starter import load_starter
-from plumbline.commands.base import IGNORE_ALL, CommandError, Project
-from plumbline.commands.output import say, say_wrapped
+from plumbline.commands.base import CommandError, Project
+from plumbline.commands.output import add_to_summary, make_folder, say, say_wrapped
 from plumbline.comparing.comparison import sides_of
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.trees.git import Base, NoBase, find_base, is_proposed
@@ -79,7 +78,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
     created = datetime.now(UTC).isoformat(timespec="seconds")
     results = LoadResults(plumbline=__version__, created=created, verdict="invalid", exit_code=EXIT_INVALID)
     if base:
-        results = replace(results, base=f"{base.commit[:10]}, {base.why}")
+        results = replace(results, base=base.shown)
     try:
         with _targets(project, settings, base, results.notes) as targets:
             results = replace(results, target=targets[-1].shown)
@@ -143,7 +142,7 @@ def _targets(project: Project, settings: Settings, base: Base | None, notes: lis
             yield targets
         return
     sides = sides_of(settings, project.root, base.commit, {}, say_wrapped)
-    say_wrapped("\n".join([f"  base: {base.commit[:10]}, {base.why}", *(f"  {line}" for line in describe(sides))]))
+    say_wrapped("\n".join([f"  base: {base.shown}", *(f"  {line}" for line in describe(sides))]))
     notes += shared_by_sides(settings)
     with both_targets(settings, project.root, sides) as targets:
         yield targets
@@ -175,11 +174,9 @@ def _code(verdict: Verdict, settings: Settings) -> int:
 
 def _make_room(project: Project) -> None:
     """Remove the files of an earlier load test, so that nobody reads them as those of this one."""
-    folder = project.results
-    if not folder.exists():
-        write_whole(folder / ".gitignore", IGNORE_ALL)
+    make_folder(project.results)
     for name in (RESULTS, REPORT):
-        (folder / name).unlink(missing_ok=True)
+        (project.results / name).unlink(missing_ok=True)
 
 
 def _report(project: Project, results: LoadResults) -> int:
@@ -189,10 +186,9 @@ def _report(project: Project, results: LoadResults) -> int:
     write_whole(project.results / RESULTS, text + "\n")
     markdown = as_markdown(results)
     write_whole(project.results / REPORT, markdown)
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with contextlib.suppress(OSError), Path(summary).open("a", encoding="utf-8") as file:
-            file.write(markdown)
-    say(f"\n{as_text(results)}\nwritten: {project.shown(project.results / RESULTS)}")
+    problems = add_to_summary(lambda: markdown)
+    written = f"written: {project.shown(project.results / RESULTS)}"
+    say("\n".join(["", as_text(results), written, *problems]))
     return results.exit_code
 
 

@@ -65,12 +65,8 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
         keep_run(folder, results)
     messages += [_write_html(project, results, history.runs)] if html else []
     # The merged report of all shards has the summary and the annotations.
-    if not results.shard and (summary := os.environ.get("GITHUB_STEP_SUMMARY")):
-        try:
-            with Path(summary).open("a", encoding="utf-8") as file:
-                file.write(github.markdown(results, github.SUMMARY_BYTES, runs, along))
-        except OSError as error:
-            messages.append(f"GITHUB_STEP_SUMMARY can't be written: {error.strerror}")
+    if not results.shard:
+        messages += add_to_summary(lambda: github.markdown(results, github.SUMMARY_BYTES, runs, along))
     with _output_may_end():
         terminal.render(results, TerminalConsole(), along)
     if results.reasons and (results.exit_code or results.verdict in ("inconclusive", "drift")):
@@ -81,6 +77,17 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
     for message in messages:
         say(message)
     return results.exit_code or EXIT_PASS
+
+
+def add_to_summary(markdown: Callable[[], str]) -> list[str]:
+    """Add a report to the summary of a job on GitHub, if this is one. Return what to print if that fails."""
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        try:
+            with Path(summary).open("a", encoding="utf-8") as file:
+                file.write(markdown())
+        except OSError as error:
+            return [f"GITHUB_STEP_SUMMARY can't be written: {error.strerror}"]
+    return []
 
 
 def _write_html(project: Project, results: Results, runs: Sequence[Run]) -> str:
@@ -100,13 +107,10 @@ def _write_html(project: Project, results: Results, runs: Sequence[Run]) -> str:
 def make_room(folder: Path) -> Iterator[None]:
     """Remove the files of an earlier run, and bring them back if the arguments are wrong, so that nothing runs.
 
-    Raises ResultsError now, before measuring, if the folder can't be written. Git ignores what is in a new folder:
-    results that are committed would differ in each comparison with the base.
+    Raises ResultsError now, before measuring, if the folder can't be written.
     """
-    is_new = not folder.exists()
+    make_folder(folder)
     write_whole(folder / ".writable", "")
-    if is_new:
-        write_whole(folder / ".gitignore", IGNORE_ALL)
     (folder / ".writable").unlink()
     _remove_asides(folder)  # of a run that was killed
     for path in [*(folder / name for name in (RESULTS, REPORT, JUNIT, HTML)), *folder.glob("*.log")]:
@@ -125,6 +129,15 @@ def make_room(folder: Path) -> Iterator[None]:
         raise
     finally:
         _remove_asides(folder)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the results folder, unless it exists; raises ResultsError.
+
+    Git ignores what is in a new folder: results that are committed would differ in each comparison with the base.
+    """
+    if not folder.exists():
+        write_whole(folder / ".gitignore", IGNORE_ALL)
 
 
 def _remove_asides(folder: Path) -> None:

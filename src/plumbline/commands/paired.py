@@ -48,7 +48,7 @@ def with_pairs(
             raise NoBase("a paired comparison needs Linux or macOS")
         base = base or find_base(project.root, baseline=file)
         base_baseline = evidence.base_baseline or baseline_at(project.root, base, file)
-        found = replace(found, base=f"{base.commit[:10]}, {base.why}")
+        found = replace(found, base=base.shown)
         packages = recorded.environment.packages if (recorded := base_baseline or evidence.baseline) else {}
         sides = sides_of(project.settings, project.root, base.commit, packages, say_wrapped)
         found = replace(found, base_differences=describe(sides))

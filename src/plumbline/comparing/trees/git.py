@@ -214,6 +214,11 @@ class Base:
     commit: str  # the full hash
     why: str  # reason for this choice, such as "merge base with main (GITHUB_BASE_REF)"
 
+    @property
+    def shown(self) -> str:
+        """1a2b3c4d5e, merge base with main (GITHUB_BASE_REF)"""
+        return f"{self.commit[:10]}, {self.why}"
+
 
 @dataclass(frozen=True)
 class _Target:
