@@ -31,7 +31,7 @@ from typing import NamedTuple
 from plumbline.counting.families import ALLOCATIONS, COMMANDS, SOCKETS, STATEMENTS, kind_of
 from plumbline.judging.distributions import NORMAL
 from plumbline.results.environment import baseline_name
-from plumbline.results.history import HISTORY_SCHEMA, Entry, Run
+from plumbline.results.history import COUNTS, HISTORY_SCHEMA, Entry, Run
 from plumbline.results.schema import Benchmark, Results
 
 MOST_RUNS = 200  # the newest runs that a report shows
@@ -40,7 +40,7 @@ INTERVAL = 0.99  # of a level
 _COMMIT_DIGITS = 10  # of a base
 TOO_LOW = 0.5  # standard errors that a link may read too low, because a comparison ends once a benchmark passes
 _MOST_SHOWN = math.log(1000)  # of a change, or of its inverse
-_SMALLEST = 1e-6  # standard error of a link that is known exactly, for weights
+_SMALLEST = 1e-6  # standard error: a smaller one counts as this one, or its weight would overflow
 
 
 class Level(NamedTuple):
@@ -202,7 +202,7 @@ def counts_along(runs: Iterable[Run], keys: Collection[str]) -> dict[str, list[t
     found: dict[str, list[tuple[str, float]]] = {}
     for run in runs:
         if entry := entry_of(run, keys):
-            for name in ("statements", "commands", "messages", "allocations"):
+            for name in COUNTS:
                 if (count := getattr(entry, name)) is not None:
                     found.setdefault(name, []).append((run.commit, count))
     return found

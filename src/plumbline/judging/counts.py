@@ -64,7 +64,7 @@ def compare_counts(
     changes = []
     varied, varies = _as_messages(old.varying), _as_messages(new.varying)
     before = _as_messages(old.same) | {name: max(values) for name, values in varied.items()}
-    after = _as_messages(new.same) | {name: min(values) for name, values in varies.items()}
+    after = _smallest(new)
     for name in sorted(before.keys() | after.keys()):
         if not (family(name) in old.families and family(name) in new.families):
             continue
@@ -183,8 +183,7 @@ def grown_count(base: Counts, head: Counts) -> GrownCount | None:
 
 def figure_of(counts: Counts, name: str) -> float:
     """Return a count, or the sum of all counts of this kind. A count that varies has its smallest value."""
-    values = _as_messages(counts.same) | {one: min(some) for one, some in _as_messages(counts.varying).items()}
-    return sum(value for one, value in values.items() if name in (one, kind_of(one)))
+    return sum(value for one, value in _smallest(counts).items() if name in (one, kind_of(one)))
 
 
 def growth(change: CountChange) -> CountGrowth:
@@ -290,6 +289,11 @@ def _sites(name: str, old: Counts, new: Counts, is_baseline: bool) -> list[CallS
 
     found = sorted(new.sites.get(name, []), key=more, reverse=True)
     return [one for one in found if not is_memory(name) or (not is_baseline and more(one)[0] > 0)]
+
+
+def _smallest(counts: Counts) -> dict[str, float]:
+    """Return each count, or its smallest value if it varies."""
+    return _as_messages(counts.same) | {name: min(values) for name, values in _as_messages(counts.varying).items()}
 
 
 def _as_messages(counts: Mapping[str, T]) -> dict[str, T]:

@@ -83,6 +83,14 @@ def decide(
     return conclude(judged, warnings, gate.fail_on)
 
 
+# Reasons that `conclude` finds in benchmarks and tests: it finds them again in those of merged shards.
+FOUND_AGAIN: set[Kind] = {
+    *("not_compared", "benchmarks_invalid", "benchmarks_missing", "nothing_measured", "new_benchmarks"),
+    *("counts_grown", "slower_than_base", "slower_than_baseline", "budgets_broken", "tests_failed"),
+    *("benchmarks_inconclusive", "drifted", "no_baseline", "sources_changed", "within_limits"),
+}
+
+
 def conclude(judged: Results, warnings: Sequence[Reason], fail_on: Sequence[str]) -> Results:
     """Return judged results with the verdict of the run. If they have reasons or an exit code, these come first."""
     verdict, code, reasons = run_verdict(judged, fail_on)

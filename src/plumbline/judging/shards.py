@@ -6,18 +6,11 @@ from typing import TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from plumbline.judging.decide import conclude
+from plumbline.judging.decide import FOUND_AGAIN, conclude
 from plumbline.judging.missing import names_of
 from plumbline.results.schema import Benchmark, Environment, Kind, Reason, Results, Shard, TestOutcome
 
-T = TypeVar("T")
 Entry = TypeVar("Entry", Benchmark, TestOutcome)
-# Reasons that `conclude` finds again in the benchmarks and tests of the whole run.
-FOUND_AGAIN: set[Kind] = {
-    *("not_compared", "benchmarks_invalid", "benchmarks_missing", "nothing_measured", "new_benchmarks"),
-    *("counts_grown", "slower_than_base", "slower_than_baseline", "budgets_broken", "tests_failed"),
-    *("benchmarks_inconclusive", "drifted", "no_baseline", "sources_changed", "within_limits"),
-}
 # Reasons whose detail is a sentence, which can begin with the shard.
 OF_A_SHARD: set[Kind] = {"ended", "comparison_invalid", "no_comparison"}
 
@@ -56,15 +49,15 @@ def merge_shards(
             *_differences(parts, settings_hash),
             *(reason for reason in reasons if reason.kind != "unmeasured_allowed"),
         ],
-        notes=[*_notes_on(parts), *_unique(note for run in runs for note in run.notes)],
-        baseline_differences=_unique(one for run in runs for one in run.baseline_differences),
+        notes=[*_notes_on(parts), *dict.fromkeys(note for run in runs for note in run.notes)],
+        baseline_differences=[*dict.fromkeys(one for run in runs for one in run.baseline_differences)],
         base=with_base.base,
         base_differences=with_base.base_differences,
-        unjudged_packages=_unique(one for run in runs for one in run.unjudged_packages),
+        unjudged_packages=[*dict.fromkeys(one for run in runs for one in run.unjudged_packages)],
         collected_files=sorted({file for run in runs for file in run.collected_files}),
         deselected=sorted(set.intersection(*({*run.deselected} for run in runs))),
         app_elsewhere=sorted({key for run in runs for key in run.app_elsewhere}),
-        service_lines=_unique(line for run in runs for line in run.service_lines),
+        service_lines=[*dict.fromkeys(line for run in runs for line in run.service_lines)],
         problems=[],
         shard=None,
     )
@@ -133,7 +126,7 @@ def _tests_of(part: Part, parts: Sequence[Part]) -> str:
 def _wrongly_divided(parts: Sequence[Part]) -> list[str]:
     """Return the tests that are not in exactly one shard, if all shards are there."""
     shards = [{*part.shard.keys} - {*part.results.deselected} for part in parts]
-    if len({part.shard.number for part in parts}) < parts[0].shard.of if parts else True:
+    if not parts or len({part.shard.number for part in parts}) < parts[0].shard.of:
         return []
     return [key for key in parts[0].shard.keys if sum(key in shard for shard in shards) != 1]
 
@@ -160,7 +153,7 @@ def _reasons_of(parts: Sequence[Part]) -> list[Reason]:
         Reason(
             kind,
             f"{_shards(of)}: {detail}" if kind in OF_A_SHARD and len(of) < len(parts) else detail,
-            subjects=_unique(subjects[kind, detail, repeated]),
+            subjects=[*dict.fromkeys(subjects[kind, detail, repeated])],
             when_repeated=repeated,
         )
         for (kind, detail, repeated), of in numbers.items()
@@ -170,7 +163,7 @@ def _reasons_of(parts: Sequence[Part]) -> list[Reason]:
 def _environment_of(runs: Sequence[Results]) -> Environment:
     """Return the environment of the first shard, with the names of all machines: it is none that a baseline is of."""
     first = runs[0].environment
-    machines, cpus = (_unique(getattr(run.environment, name) for run in runs) for name in ("machine", "cpu"))
+    machines, cpus = ([*dict.fromkeys(getattr(run.environment, name) for run in runs)] for name in ("machine", "cpu"))
     pin = first.pin if len(machines) == 1 else None
     return replace(first, machine=" + ".join(machines), cpu=" + ".join(cpus), pin=pin)
 
@@ -197,12 +190,3 @@ def _first_of_each(entries: Iterable[Entry]) -> list[Entry]:
     for entry in entries:
         found.setdefault(entry.key, entry)
     return list(found.values())
-
-
-def _unique(values: Iterable[T]) -> list[T]:
-    """Return the values without repetition. They need not be hashable."""
-    found: list[T] = []
-    for value in values:
-        if value not in found:
-            found.append(value)
-    return found

@@ -3,10 +3,10 @@
 from plumbline.comparing.bisection import Slower, StepResult
 from plumbline.comparing.trees.history import SHOWN, Commit
 from plumbline.judging.counts import GrownCount
+from plumbline.reporting import content
 from plumbline.reporting import format as form
 from plumbline.reporting.problems import one_line
 
-_TAILS = {"p90": "90th percentile", "mean": "mean"}
 _PLURALS = {"statement": "statements", "parse": "prepared statements", "command": "commands"}
 
 
@@ -16,8 +16,8 @@ def sought_text(sought: GrownCount | Slower) -> str:
         kind, _, rest = sought.name.partition(" ")
         service, _, unit = kind.partition(".")
         what = rest or _PLURALS.get(unit, unit.replace("_", " "))
-        return f"{service} {what} {sought.old:,.4g} → {sought.new:,.4g}"
-    return f"{_TAILS[sought.tail]} {form.percent(sought.change)}" if sought.tail else form.percent(sought.change)
+        return f"{service} {what} {content.number(sought.old)} → {content.number(sought.new)}"
+    return f"{form.TAILS[sought.tail]} {form.percent(sought.change)}" if sought.tail else form.percent(sought.change)
 
 
 def step_text(tested: StepResult) -> str:
@@ -25,7 +25,7 @@ def step_text(tested: StepResult) -> str:
     if tested.answer == "skip":
         return f"skipped: {form.error_in(tested.why) or one_line(tested.why.removeprefix('in head: '))}"
     if tested.count is not None:
-        return f"{tested.answer}, {tested.count:,.4g}"
+        return f"{tested.answer}, {content.number(tested.count)}"
     if (one := tested.judgement) is None:
         return f"{tested.answer}: {tested.why}"
     doubt = ", not certain: decided by its estimate" if one.verdict == "inconclusive" else ""

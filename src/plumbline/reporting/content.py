@@ -368,12 +368,13 @@ def count_text(growth: CountGrowth) -> str:
     service, _, unit = kind.partition(".")
     statements = {"statement": f"{statement}:", "parse": f"{statement}: prepared"}
     label = statements.get(unit, f"{service} {statement or unit.replace('_', ' ')}")
-    old, new, difference = map(_number, (growth.old, growth.new, growth.new - growth.old))
-    new += f" to {_number(growth.most)}" if growth.most else ""
+    old, new, difference = map(number, (growth.old, growth.new, growth.new - growth.old))
+    new += f" to {number(growth.most)}" if growth.most else ""
     change = f"{old} → {new}" if growth.alike else difference if difference[0] == "-" else f"+{difference}"
     where = f" in {growth.benchmarks} benchmarks" if growth.benchmarks > 1 else ""
     return f"{label} {change}{where}" + (f", {form.site(growth.site)}" if growth.site else "")
 
 
-def _number(count: float) -> str:
+def number(count: float) -> str:
+    """`5.2`, `1,234`, `12,345`"""
     return f"{count:,.4g}" if count < 10_000 else f"{count:,.0f}"

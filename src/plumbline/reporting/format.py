@@ -9,6 +9,7 @@ from rich.cells import cell_len, set_cell_size
 from plumbline.processes import with_lines
 from plumbline.results.schema import Benchmark, BudgetResult, CallSite, FunctionTime, LoopHold, PlanChange, TailChange
 
+TAILS = {"p90": "90th percentile", "mean": "mean"}
 _OPERATION_CHARACTERS = 12
 _PLAN_NODES = 4  # of each plan, on one line
 _PYTEST_ERROR = re.compile(r"^E +(\S.*)", re.MULTILINE)
@@ -76,9 +77,8 @@ def interval(low: float | None, high: float | None) -> str:
 
 def tail(change: TailChange, per: str) -> str:
     """90th percentile 1.2 ms → 1.8 ms (+48 %, at least +41 %)"""
-    name = "90th percentile" if change.tail == "p90" else change.tail
     times = f"{duration(change.base_s, per)} → {duration(change.head_s, per)}"
-    return f"{name} {times} ({percent(change.change)}, at least {percent(change.low)})"
+    return f"{TAILS[change.tail]} {times} ({percent(change.change)}, at least {percent(change.low)})"
 
 
 def budget(result: BudgetResult) -> str:
@@ -189,6 +189,11 @@ def error_in(text: str) -> str:
     if not found and ("Traceback (most recent call last)" in text or '  File "' in text):
         found = _ERROR.findall(text)[-1:]
     return plain(found[0][:500]) if found else ""
+
+
+def test_name(key: str) -> str:
+    """`"test_publish"`, the name of a test's function"""
+    return file_and_name(key)[1].partition("[")[0].rpartition("::")[2]
 
 
 def file_and_name(key: str) -> tuple[str, str]:

@@ -1,14 +1,13 @@
 """What the history of the default branch shows: benchmarks whose chain of changes, or whose counts, have moved."""
 
-import shlex
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from plumbline.counting.families import ALLOCATIONS, more
 from plumbline.judging.chain import Level, counts_along, has_moved, levels
-from plumbline.project import nox_command
 from plumbline.reporting import content
 from plumbline.reporting import format as form
+from plumbline.reporting.next_step import bisect_command
 from plumbline.results.history import Run
 from plumbline.results.schema import Benchmark, Results
 
@@ -63,8 +62,7 @@ def _bisect(level: Level, benchmark: Benchmark) -> str:
     """Return the command that finds the commit; "" if the benchmark got faster."""
     if level.level < 0:
         return ""
-    name = form.file_and_name(benchmark.key)[1].partition("[")[0].rpartition("::")[2]
-    return f"{nox_command()} -s bisect -- {level.origin[:10]} {level.commit[:10]} -k {shlex.quote(name)}"
+    return bisect_command(benchmark.key, level.origin[:10], level.commit[:10])
 
 
 def _counts(benchmark: Benchmark, runs: Sequence[Run]) -> list[str]:

@@ -40,6 +40,7 @@ def next_step(results: Results) -> Step | None:
     ours = results.verdict == "invalid" and (why in ("nothing_measured", "not_collected", "pytest_failed") or unmerged)
     uncompared = results.verdict == "invalid" and why in ("no_comparison", "not_compared", "services_missing")
     allowed = "allow_unmeasured in settings.toml makes it a warning"
+    search = _bisect(results)
     steps = [
         (results.exit_code == EXIT_INTERRUPTED, Step(session, "starts again")),
         (results.exit_code == EXIT_USAGE, after_fixing),
@@ -51,7 +52,7 @@ def next_step(results: Results) -> Step | None:
         ),
         (ours or (unmeasured and results.base), after_fixing),
         (unmeasured, Step(f"{nox_command()} -s readiness", "shows which services are ready")),
-        (_can_bisect(results), _bisect(results)),
+        (search, search),
         (bad, _only(results, bad, "runs {}", "what failed")),
         ("missing" in verdicts, Step(baseline, "if it was removed on purpose; otherwise restore the test")),
         (unjudged, after_fixing),  # measuring again would not help
@@ -62,20 +63,19 @@ def next_step(results: Results) -> Step | None:
     return next((step for applies, step in steps if applies), None)
 
 
-def _slower(results: Results) -> list[str]:
-    return [one.key for one in content.by_urgency(results.benchmarks) if one.verdict == "regression"]
+def _bisect(results: Results) -> Step | None:
+    """Return the search, if one of several commits made a benchmark slower, or made it ask for more."""
+    if results.commits <= 1 or results.environment.dirty:
+        return None
+    slower = [one.key for one in content.by_urgency(results.benchmarks) if one.verdict == "regression"]
+    purpose = f"finds which of the {results.commits:,} commits since {results.revision} did it"
+    return Step(bisect_command(slower[0], results.revision), purpose, slower[:1]) if slower else None
 
 
-def _can_bisect(results: Results) -> bool:
-    """Return whether one of several commits made a benchmark slower, or made it ask for more."""
-    return results.commits > 1 and not results.environment.dirty and bool(_slower(results))
-
-
-def _bisect(results: Results) -> Step:
-    key = next(iter(_slower(results)), "")
-    name = form.file_and_name(key)[1].partition("[")[0].rpartition("::")[2]
-    command = f"{nox_command()} -s bisect -- {shlex.quote(results.revision)} -k {shlex.quote(name)}"
-    return Step(command, f"finds which of the {results.commits:,} commits since {results.revision} did it", [key])
+def bisect_command(key: str, *revisions: str) -> str:
+    """Return the command that searches for the commit that made this benchmark worse."""
+    named = " ".join(map(shlex.quote, revisions))
+    return f"{nox_command()} -s bisect -- {named} -k {shlex.quote(form.test_name(key))}"
 
 
 def session_of(results: Results) -> str:
@@ -97,7 +97,7 @@ def _only(results: Results, keys: Sequence[str], purpose: str, which: str) -> St
     """
     session = session_of(results)
     known = {*results.deselected} | {one.key for one in results.benchmarks} | {one.key for one in results.tests}
-    names = sorted({form.file_and_name(key)[1].partition("[")[0].rpartition("::")[2] for key in keys})
+    names = sorted(set(map(form.test_name, keys)))
     files = sorted({form.file_and_name(key)[0] for key in keys})
     steps = [Step(session, "all again")]
 

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 from plumbline.judging.chain import entry_of
 from plumbline.results.files import ResultsError
-from plumbline.results.history import Entry, Run
-
-_COUNTS = ("statements", "commands", "messages", "allocations")
+from plumbline.results.history import COUNTS, Entry, Run
 
 
 def render(runs: Sequence[Run]) -> str:
@@ -24,7 +22,7 @@ def render(runs: Sequence[Run]) -> str:
     for key in sorted(runs[-1].keys):
         entries = [entry_of(run, [key]) or Entry() for run in alike]
         medians_us = [None if one.median_ns is None else round(one.median_ns / 1e3, 6) for one in entries]
-        figures = {"median_us": medians_us} | {name: [getattr(one, name) for one in entries] for name in _COUNTS}
+        figures = {"median_us": medians_us} | {name: [getattr(one, name) for one in entries] for name in COUNTS}
         columns |= {f"{key} {name}": _filled(values) for name, values in figures.items() if any(map(_known, values))}
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")

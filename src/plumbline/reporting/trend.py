@@ -10,7 +10,7 @@ from plumbline.results.schema import Benchmark, Results
 
 MOST_RUNS, LEAST_RUNS = 20, 3
 MOST_BENCHMARKS = 5
-LEAST_RANGE = 0.1  # from the lowest bar to the highest, as a share: noise is to look flat
+LEAST_RANGE = 0.1  # from the lowest value to the highest, as a logarithm: noise is to look flat
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -42,9 +42,14 @@ def trend_lines(results: Results, runs: Sequence[Results]) -> list[tuple[str, st
 
 def bars(values: Sequence[float]) -> str:
     """Return one bar for each value; values are logarithms of times."""
-    low, range_ = min(values), max(values) - min(values)
-    low, range_ = low - max(0.0, LEAST_RANGE - range_) / 2, max(range_, LEAST_RANGE)
+    low, range_ = scale(values)
     return "".join(BARS[min(int((value - low) / range_ * len(BARS)), len(BARS) - 1)] for value in values)
+
+
+def scale(values: Sequence[float]) -> tuple[float, float]:
+    """Return the lowest value of a drawing of logarithms of times, and its range."""
+    low, range_ = min(values), max(values) - min(values)
+    return low - max(0.0, LEAST_RANGE - range_) / 2, max(range_, LEAST_RANGE)
 
 
 def _together(runs: Sequence[Results]) -> str:

@@ -26,6 +26,9 @@ _CONFLICT = re.compile(rb"(<{7}|={7}|>{7}|\|{7})( |$)")
 _NOT_IN_NAMES = re.compile(r"[^0-9TZ-]")
 
 
+COUNTS = ("statements", "commands", "messages", "allocations")  # of an entry
+
+
 class Entry(msgspec.Struct, frozen=True, array_like=True):
     """One benchmark of a run, as a list without the unknown figures at its end. Counts are per operation."""
 

@@ -75,6 +75,8 @@ def read_branch(root: Path, branch: str, most: int | None = None) -> Iterator[tu
     tip = git.commit(_tracking(git, branch), f"refs/heads/{branch}")
     listed = git.ask("ls-tree", "-r", "-z", "--name-only", tip).split("\0") if tip else []
     names = sorted(name for name in listed if name.endswith(SUFFIXES))[-most if most else 0 :]
+    if not names:
+        return
     command, environ = git_command(git.top, "cat-file", "--batch")
     asked = "".join(f"{tip}:{name}\n" for name in names).encode()
     output = subprocess.run(command, input=asked, env=environ, capture_output=True, check=False).stdout

@@ -1,5 +1,6 @@
 """The chain of a benchmark's changes along the default branch, and its counts there, as drawings without JavaScript."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -7,11 +8,11 @@ from plumbline.judging.chain import Level, counts_along, levels
 from plumbline.reporting import format as form
 from plumbline.reporting.history import count_moved, keys_of, summary
 from plumbline.reporting.html.elements import Markup, table, tag
+from plumbline.reporting.trend import scale
 from plumbline.results.history import Run
 from plumbline.results.schema import Benchmark
 
 _WIDTH, _HEIGHT = 600, 80
-_LEAST_RANGE = 0.1  # from the lowest to the highest level, as a logarithm: noise is to look flat
 _SPARK_WIDTH, _SPARK_HEIGHT = 120, 16
 
 
@@ -23,9 +24,8 @@ def along_branch(benchmark: Benchmark, runs: Sequence[Run]) -> Markup:
 def _times(chain: Sequence[Level]) -> Markup:
     if not chain:
         return Markup()
-    ends = [end for level in chain for end in map(math.log1p, level.interval())]
-    low, range_ = min(ends), max(ends) - min(ends)
-    low, range_ = low - max(0.0, _LEAST_RANGE - range_) / 2, max(range_, _LEAST_RANGE)
+    intervals = [tuple(map(math.log1p, level.interval())) for level in chain]
+    low, range_ = scale([*itertools.chain(*intervals)])
 
     def at(index: int, value: float) -> str:
         x = (index + 0.5) / len(chain) * _WIDTH
@@ -33,8 +33,7 @@ def _times(chain: Sequence[Level]) -> Markup:
 
     parts = []
     entries_of: dict[str, list[tuple[int, Level, float, float]]] = {}
-    for index, level in enumerate(chain):
-        bottom, high = map(math.log1p, level.interval())
+    for index, (level, (bottom, high)) in enumerate(zip(chain, intervals, strict=True)):
         entries_of.setdefault(level.origin, []).append((index, level, bottom, high))
     for entries in entries_of.values():
         upper = [at(index, high) for index, _, _, high in entries]
