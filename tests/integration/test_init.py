@@ -156,7 +156,7 @@ def test_an_application(begun: Project) -> None:
 def test_nothing_is_written_without_consent(begun: Project) -> None:
     done = init(begun, SHOP)
 
-    assert (done.code, "nothing was written: run this in a terminal, or with --yes" in done.output) == (2, True)
+    assert (done.code, "-s init -- --yes`" in done.output) == (2, True)
     assert settings_of(begun) == tomllib.loads(SETTINGS)
     assert list(begun.suite.glob("test_*.py")) == []
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from plumbline.services.at_start.plumbline_reads import PACKAGES
 MOST_ROUTES, MOST_EXAMPLES = 100, 5
 LIMIT_S, END_LIMIT_S, POLL_S = 3.0, 0.5, 0.02
 WHOLE_LIMIT_S = 60.0
-MOST_SHOWN = 160  # characters of an error
+MOST_SHOWN = 300  # characters of an error
 MOST_BYTES = 4 << 20
 DOCUMENTS = "application/vnd.oai.openapi+json, application/json"
 # In a traceback: its last line, and its places.
@@ -109,7 +110,11 @@ class Asker:
             (file, line) for file, line in places if file.is_relative_to(self._root) and PACKAGES.isdisjoint(file.parts)
         ]
         where = f", {own[-1][0].relative_to(self._root).as_posix()}:{own[-1][1]}" if own else ""
-        return f"{errors[-1][:MOST_SHOWN]}{where}" if (errors := ERROR.findall(output)) else ""
+        return (
+            f"{textwrap.shorten(errors[-1], MOST_SHOWN, placeholder=' …')}{where}"
+            if (errors := ERROR.findall(output))
+            else ""
+        )
 
     def _has_ended(self) -> bool:
         """Return whether the application has ended. The end of a connection is seen before the end of its process."""

@@ -8,6 +8,8 @@ from msgspec import Struct
 
 from plumbline.adopting.findings import Findings, FoundApplication, FoundCommand
 
+PORT, PORT_VARIABLE = "{postgres.port}", "PGPORT"
+
 
 class Proposed(Struct, frozen=True):
     """One setting to write."""
@@ -24,12 +26,14 @@ def propose(
     *,
     health_path: str = "",
     variables: Mapping[str, str] = {},
+    env: Mapping[str, str] = {},
     own_environment: bool = False,
 ) -> list[Proposed]:
     """Return the settings for an application, or for a library if it is None.
 
-    `variables` are values for variables that have no template in the findings. `own_environment`: whether no
-    environment can hold the packages of the application and those of Plumbline.
+    `variables` are values for variables that have no template in the findings. `env`: what settings.toml has under
+    [env] so far. `own_environment`: whether no environment can hold the packages of the application and those of
+    Plumbline.
     """
     install = findings.install
     found = [Proposed("", "python", install.python, install.python_seen)] if install.python else []
@@ -42,6 +46,7 @@ def propose(
         found.append(Proposed("", "prepare", _prepare(findings.prepare), seen))
     found += [Proposed("env", one.name, one.template, one.seen) for one in findings.variables if one.template]
     found += [Proposed("env", name, text, "required, with no default") for name, text in variables.items()]
+    found += _port(findings, env)
     if application:
         found += _application(application, health_path)
         if own_environment:
@@ -72,6 +77,14 @@ def _application(application: FoundApplication, health_path: str) -> list[Propos
     if health_path:
         found.append(Proposed("app", "health_path", health_path, "answers 200"))
     return found
+
+
+def _port(findings: Findings, env: Mapping[str, str]) -> list[Proposed]:
+    """Return the variable from which asyncpg and libpq take the port, if the application takes only the host."""
+    used = " ".join([*(one.template for one in findings.variables), *env.values()])
+    if "{postgres.host}" not in used or PORT in used or "{postgres.url}" in used:
+        return []
+    return [Proposed("env", PORT_VARIABLE, PORT, "no variable has the port; asyncpg and libpq read it from this one")]
 
 
 def _prepare(commands: Sequence[FoundCommand]) -> list[str] | list[list[str]]:

@@ -124,7 +124,8 @@ def _agreed(changes: Mapping[Path, str | None], *, yes: bool) -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
-        raise CommandError("nothing was written: run this in a terminal, or with --yes", EXIT_USAGE)
+        command = f"{nox_command()} -s init -- --yes"
+        raise CommandError(f"nothing was written: run this in a terminal, or run `{command}`", EXIT_USAGE)
     files = "this file" if len(changes) == 1 else f"these {len(changes)} files"
     with contextlib.suppress(EOFError):
         if input(f"\nWrite {files}? [y/N] ").strip().lower() in ("y", "yes"):
@@ -152,6 +153,8 @@ def _first_run(root: Path, tried: Tried, possible: Sequence[Login]) -> int:
         say(f"\nSo far, {problem}. The next run uses that.")
     if hidden := suite_lines(root):
         say("\n" + "\n".join(hidden))
+    if failed := sum(answer.status >= 500 for answer in tried.answers):
+        say(f"\n{failed} of {len(tried.answers)} routes failed, and are not measured: see above what they answered.")
     if code == EXIT_PASS:
         say("\nCommit these files. From then on, each pull request is compared with its base.")
     return code

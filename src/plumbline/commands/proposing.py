@@ -13,14 +13,15 @@ from msgspec.structs import replace
 
 from plumbline.adopting.find import find
 from plumbline.adopting.findings import Findings, FoundApplication
-from plumbline.adopting.proposal import Proposed, propose
+from plumbline.adopting.proposal import PORT_VARIABLE, Proposed, propose
 from plumbline.adopting.settings_text import with_settings
 from plumbline.adopting.trial import TARGET, try_application
 from plumbline.adopting.tried import Answer, Tried
 from plumbline.commands.base import CommandError, text_of
 from plumbline.commands.install import install_settings, require_python
 from plumbline.commands.output import say
-from plumbline.project import EXIT_USAGE, SETTINGS, SUITE
+from plumbline.project import EXIT_USAGE, SETTINGS, SUITE, nox_command
+from plumbline.services.services import SERVERS
 from plumbline.settings import Settings
 from plumbline.settings_file import load_settings
 
@@ -29,7 +30,8 @@ MOST_ROUNDS = 10  # trials of one application: a failure may name variables that
 MOST_SHOWN = 5  # routes that were not asked
 PLACEHOLDER = "plumbline"  # the value of a variable of which only the name is known
 # In the errors of PostgreSQL and SQLite.
-NO_TABLE = re.compile(r'relation "[^"]+" does not exist|no such table')
+NO_TABLE = re.compile(r'(?:relation|schema) "[^"]+" does not exist|no such table')
+REFUSED = re.compile(r"refused|Connect call failed", re.IGNORECASE)
 SERVED = ("asgi", "wsgi", "command")  # the keys of [app] that say what is served
 
 
@@ -98,9 +100,9 @@ def _candidates(app: Mapping[str, Any], findings: Findings, named: str) -> list[
 def _tried(root: Path, text: str, findings: Findings, application: FoundApplication) -> Proposal:
     """Try an application with the proposed settings. Variables that it says to lack get a value."""
     variables: dict[str, str] = {}
-    own, tried = False, Tried()
+    own, tried, env = False, Tried(), _load(text).env
     for _ in range(MOST_ROUNDS):
-        proposed = propose(findings, application, variables=variables, own_environment=own)
+        proposed = propose(findings, application, variables=variables, env=env, own_environment=own)
         settings = _load(with_settings(text, proposed))
         try:
             install_settings(root, settings)
@@ -115,7 +117,14 @@ def _tried(root: Path, text: str, findings: Findings, application: FoundApplicat
         if not lacking:
             break
         variables |= lacking
-    proposed = propose(findings, application, health_path=tried.health_path, variables=variables, own_environment=own)
+    proposed = propose(
+        findings,
+        application,
+        health_path=tried.health_path,
+        variables=variables,
+        env=env,
+        own_environment=own and tried.failed != "install",  # otherwise it is no remedy
+    )
     return Proposal(application, with_settings(text, proposed), proposed, tried, findings)
 
 
@@ -153,11 +162,12 @@ def summary(proposal: Proposal) -> list[str]:
         ]
         lines += [f"  {_answer(one)}" for one in tried.answers if not one.is_success]
         lines += [f"  not asked: {one.method} {one.path}" for one in tried.left_out[:MOST_SHOWN]]
-    return [*lines, *_remarks(proposal.findings, tried)]
+    return [*lines, *_remarks(proposal)]
 
 
-def _remarks(findings: Findings, tried: Tried) -> list[str]:
+def _remarks(proposal: Proposal) -> list[str]:
     """Return what was found that `init` leaves to the user."""
+    findings, tried = proposal.findings, proposal.tried
     lines = [
         f"  {name} is not started: add [services.{name}] to {SUITE}/{SETTINGS} if the application needs it"
         for name in findings.other_services
@@ -169,13 +179,28 @@ def _remarks(findings: Findings, tried: Tried) -> list[str]:
         f" {SUITE}/{SETTINGS}, as the guide to seed data shows for SQLite"
         for file in tried.sqlite
     ]
-    if any(NO_TABLE.search(one.error) for one in tried.answers):
+    errors = [tried.message if tried.failed else "", *(one.error for one in tried.answers)]
+    if REFUSED.search(errors[0]) and (port := _default_port(proposal)):
         lines.append(
-            f"  a table is missing: add the command that creates the tables to `prepare` in {SUITE}/{SETTINGS}"
+            f"  the application does not connect to the run's own server: no variable in [env] of {SUITE}/{SETTINGS}"
+            f" gives it the port, {port}"
+        )
+    if any(map(NO_TABLE.search, errors)):
+        migrations = "" if findings.prepare else "; `init` has found no migrations"
+        lines.append(
+            f"  a table is missing: add the command that creates the tables to `prepare` in {SUITE}/{SETTINGS}, and run"
+            f" `{nox_command()} -s init` again{migrations}"
         )
     elif "postgres" in findings.services:
-        lines.append("  tables have only the rows that `prepare` writes: without seed data, an N+1 does not show")
+        lines.append("  an N+1 only shows in tables with several rows: `prepare` has to write them")
     return ["", "not covered:", *lines] if lines else []
+
+
+def _default_port(proposal: Proposal) -> str:
+    """Return the placeholder of a server's port that no variable of the application takes; "" if there is none."""
+    used = " ".join(text for name, text in _load(proposal.settings).env.items() if name != PORT_VARIABLE)
+    names = [name for name in SERVERS if name in proposal.findings.services and f"{{{name}.url}}" not in used]
+    return next((port for port in (f"{{{name}.port}}" for name in names) if port not in used), "")
 
 
 def _answer(one: Answer) -> str:

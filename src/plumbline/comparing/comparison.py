@@ -45,7 +45,6 @@ def compare(
     `say` prints lines. `progress` yields a function that shows the progress in one line. Raises the same errors as
     `pair_runner`.
     """
-    say(f"  {len(plans)} benchmark{'s' * (len(plans) != 1)}, in pairs of fresh processes, for up to {budget_s:g} s")
     began_s = time.monotonic()
     numbers = itertools.count(1)
     with progress() as on_pair, pair_runner(settings, sides, plans, profile, backends) as runner:
@@ -57,8 +56,12 @@ def compare(
             return runner.run_pair(chosen, then)
 
         found, rehearsal = PairedComparison(), runner.rehearsal
+        if rehearsal.unaffected:
+            say(f"  {len(rehearsal.unaffected)} of {len(plans)} benchmarks execute no changed code")
         counts, uncounted = dict[str, tuple[Counts, Counts]](), list[str]()
         if left := [plan for plan in plans if plan.key not in rehearsal.unaffected]:
+            benchmarks = f"{len(left)} benchmark{'s' * (len(left) != 1)}"
+            say(f"  {benchmarks}, in pairs of fresh processes, for up to {budget_s:g} s")
             if time.monotonic() - began_s < budget_s:
                 counts, uncounted = runner.count([plan for plan in left if plan.key not in rehearsal.failures])
             found = conduct(
@@ -68,8 +71,6 @@ def compare(
         slower = sorted((plan for plan in left if plan.key in changes), key=lambda plan: -changes[plan.key])
         profiled = slower[:MOST_PROFILED]
         functions = runner.slower_functions(profiled)
-    if rehearsal.unaffected:
-        say(f"  {len(rehearsal.unaffected)} of {len(plans)} execute no changed code")
     if found.pairs:
         say(f"  {found.pairs} pairs in {found.elapsed_s:.0f} s")
     notes = [*uncounted, *_notes_about(rehearsal, sides)]

@@ -58,6 +58,7 @@ def next_step(results: Results) -> Step | None:
         (unjudged, after_fixing),  # measuring again would not help
         (unsure, _only(results, unsure, "measures {}; run nothing else meanwhile", "the inconclusive benchmarks")),
         ("inconclusive" in verdicts, Step(baseline, "records a baseline of this machine, to commit")),
+        (why == "no_baseline", Step(baseline, "records the figures for runs of the default branch, to commit")),
         (verdicts & {"new", "changed", "improvement"}, Step(baseline, "records the new figures, to commit")),
     ]
     return next((step for applies, step in steps if applies), None)

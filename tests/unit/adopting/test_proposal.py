@@ -40,7 +40,16 @@ def test_variables() -> None:
 
     found = proposed(Findings(services=BOTH, variables=variables), None, variables={"SECRET": "plumbline"})
 
-    assert found == {"env.DB_HOST": "{postgres.host}", "env.SECRET": "plumbline"}
+    assert found == {"env.DB_HOST": "{postgres.host}", "env.SECRET": "plumbline", "env.PGPORT": "{postgres.port}"}
+
+
+def test_a_port_that_a_variable_takes() -> None:
+    host = FoundVariable("DB_HOST", "{postgres.host}", True, ".env.example:1")
+    port = FoundVariable("DB_PORT", "{postgres.port}", True, ".env.example:2")
+
+    assert "env.PGPORT" not in proposed(Findings(services=BOTH, variables=(host, port)))
+    assert "env.PGPORT" not in proposed(Findings(services=BOTH, variables=(host,)), env={"DB_PORT": "{postgres.port}"})
+    assert "env.PGPORT" not in proposed(Findings(services=BOTH))
 
 
 def test_prepare() -> None:
