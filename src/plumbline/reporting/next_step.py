@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from plumbline.project import EXIT_INTERRUPTED, EXIT_USAGE, SUITE, nox_command
@@ -11,6 +12,7 @@ from plumbline.reporting import format as form
 from plumbline.results.schema import Results
 
 _MOST_COMMAND_CHARACTERS = 74
+_NAME_FOR_K = re.compile(r"[\w:+.\[\]/-]+", re.ASCII)  # what pytest's -k takes as one name
 
 
 class Step(NamedTuple):
@@ -76,7 +78,13 @@ def _bisect(results: Results) -> Step | None:
 def bisect_command(key: str, *revisions: str) -> str:
     """Return the command that searches for the commit that made this benchmark worse."""
     named = " ".join(map(shlex.quote, revisions))
-    return f"{nox_command()} -s bisect -- {named} -k {shlex.quote(form.test_name(key))}"
+    return f"{nox_command()} -s bisect -- {named} -k {shlex.quote(expression_of(key))}"
+
+
+def expression_of(key: str) -> str:
+    """Return what chooses this test with pytest's `-k`, if possible without those of other parameters."""
+    name = form.file_and_name(key)[1].rpartition("::")[2]
+    return name if _NAME_FOR_K.fullmatch(name) else form.test_name(key)
 
 
 def session_of(results: Results) -> str:
@@ -91,6 +99,11 @@ def command_for(results: Results, *keys: str) -> str:
     return " ".join([session_of(results), "--", *(shlex.quote(f"{SUITE}/{key}") for key in keys)])
 
 
+def _chooses(names: Sequence[str], key: str) -> bool:
+    """Return whether pytest's `-k` does: it ignores case, and looks at the names of files and classes, too."""
+    return any(name.lower() in key.lower() for name in names)
+
+
 def _only(results: Results, keys: Sequence[str], purpose: str, which: str) -> Step:
     """Return the session for these tests, or for their names, their files, or all, whichever fits on a line.
 
@@ -98,7 +111,6 @@ def _only(results: Results, keys: Sequence[str], purpose: str, which: str) -> St
     """
     session = session_of(results)
     known = {*results.deselected} | {one.key for one in results.benchmarks} | {one.key for one in results.tests}
-    names = sorted(set(map(form.test_name, keys)))
     files = sorted({form.file_and_name(key)[0] for key in keys})
     steps = [Step(session, "all again")]
 
@@ -112,10 +124,11 @@ def _only(results: Results, keys: Sequence[str], purpose: str, which: str) -> St
         plural = "s" if len(files) > 1 else ""
         command = " ".join([session, "--", *(f"{SUITE}/{file}" for file in files)])
         add(command, f"the file{plural} of {which}", lambda key: form.file_and_name(key)[0] in files)
-    if all(map(str.isidentifier, names)):
-        expression = names[0] if len(names) == 1 else f'"{" or ".join(names)}"'
-        # As pytest does, which ignores case and looks at the names of files and classes, too.
-        add(f"{session} -- -k {expression}", which, lambda key: any(name.lower() in key.lower() for name in names))
+    for name_of in (form.test_name, expression_of):
+        names = sorted(set(map(name_of, keys)))
+        if all(map(_NAME_FOR_K.fullmatch, names)) and not steps[-1].purpose.startswith(f"only {which}"):
+            expression = names[0] if len(names) == 1 and names[0].isidentifier() else f'"{" or ".join(names)}"'
+            add(f"{session} -- -k {expression}", which, partial(_chooses, names))
     if all(re.fullmatch(r"[\w./:=,\[\] -]+", key, re.ASCII) for key in keys):
         add(command_for(results, *keys), which, lambda key: key in keys)
     step = steps[-1]

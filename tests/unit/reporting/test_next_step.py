@@ -97,6 +97,11 @@ def test_a_machine_without_comparable_timings_needs_a_baseline_of_its_own() -> N
     [
         (["a"], "nox -s ci -- tests/performance/a.py::test_a", "only what failed"),
         (["a[1]", "a[2]", "bc"], 'nox -s ci -- -k "test_a or test_bc"', "only what failed"),
+        (
+            ["get[/items/of/a/user]"],
+            "nox -s ci -- 'tests/performance/a.py::test_get[/items/of/a/user]'",
+            "only what failed",
+        ),
         (["a" * 30, "b" * 30], "nox -s ci -- tests/performance/a.py", "only the file of what failed"),
         (["a; rm -r"], "nox -s ci -- tests/performance/a.py", "only the file of what failed"),
     ],
@@ -123,6 +128,17 @@ def test_the_next_command_says_if_it_runs_others_too(field: str) -> None:
     assert step
     assert step[:2] == ("nox -s ci -- -k test_get", "runs what failed, and tests with similar names")
     assert {*step.keys} == {other, *(one.key for one in failed)}
+
+
+def test_the_next_command_runs_one_set_of_parameters() -> None:
+    """If the key is too long for a line, its name with the parameters still chooses this benchmark alone."""
+    keys = [f"test_routes_after_login.py::test_get[/api/v1/{name}]" for name in ("orders", "users")]
+    found = results(benchmark(keys[0], "regression"), benchmark(keys[1]), verdict="regression")
+
+    step = next_step(found)
+
+    assert step
+    assert step[:2] == ('nox -s ci -- -k "test_get[/api/v1/orders]"', "runs only what failed")
 
 
 def test_the_command_for_inconclusive_benchmarks_says_when_it_measures_all() -> None:
