@@ -22,6 +22,7 @@ from plumbline.comparing.trees.sides import describe
 from plumbline.comparing.workers.pair_servers import shared_by_sides
 from plumbline.loading.load import Loaded, Workers, load
 from plumbline.loading.locust_run import LoadInvalid
+from plumbline.loading.page import as_page
 from plumbline.loading.results import LoadResults, SideResults, as_markdown, as_text
 from plumbline.loading.targets import NoApplication, Target, both_targets, one_target
 from plumbline.loading.verdict import Finding, Verdict, compare, highest_rate, judge_head, overall
@@ -42,7 +43,7 @@ from plumbline.settings import Settings
 
 EXAMPLE = "plumbline load --base main"
 LOCUSTFILE = "locustfile.py"
-RESULTS, REPORT = "load.json", "load.md"
+RESULTS, REPORT, PAGE = "load.json", "load.md", "load.html"
 CODES = {"pass": EXIT_PASS, "regression": EXIT_REGRESSION, "invalid": EXIT_INVALID}
 NO_LOCUST = (
     f"Locust is missing: add the extra `load` of pytest-plumbline in {SUITE_REQUIREMENTS}, or run `pip install locust`"
@@ -175,7 +176,7 @@ def _code(verdict: Verdict, settings: Settings) -> int:
 def _make_room(project: Project) -> None:
     """Remove the files of an earlier load test, so that nobody reads them as those of this one."""
     make_folder(project.results)
-    for name in (RESULTS, REPORT):
+    for name in (RESULTS, REPORT, PAGE):
         (project.results / name).unlink(missing_ok=True)
 
 
@@ -186,8 +187,9 @@ def _report(project: Project, results: LoadResults) -> int:
     write_whole(project.results / RESULTS, text + "\n")
     markdown = as_markdown(results)
     write_whole(project.results / REPORT, markdown)
+    write_whole(project.results / PAGE, as_page(results))
     problems = add_to_summary(lambda: markdown)
-    written = f"written: {project.shown(project.results / RESULTS)}"
+    written = f"written: {project.shown(project.results / PAGE)}"
     say("\n".join(["", as_text(results), written, *problems]))
     return results.exit_code
 

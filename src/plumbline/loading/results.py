@@ -7,6 +7,7 @@ from msgspec import Struct
 from plumbline.loading.figures import Figures
 from plumbline.loading.verdict import Change, Finding, Verdict
 from plumbline.reporting.format import percent
+from plumbline.reporting.github import escaped
 
 SCHEMA = 1
 HEADINGS = ("rate", "side", "reached", "requests", "p50", "p95", "p99", "max", "errors")
@@ -49,24 +50,32 @@ def summary(results: LoadResults) -> list[list[str]]:
     return rows
 
 
-def sentences(results: LoadResults) -> Iterator[str]:
-    """Yield what was found, the findings that decide first."""
-    rates = [one.rate_per_s for one in results.sides[-1].stages] if results.sides else []
-
-    def at(stage: int | None) -> str:
-        return f"at {rates[stage]:g}/s: " if stage is not None and len(rates) > 1 else ""
-
-    for finding in sorted(results.findings, key=lambda one: one.verdict not in DECIDING):
-        yield f"{finding.verdict}: {at(finding.stage)}{finding.text}"
+def judged(results: LoadResults) -> list[tuple[Verdict, str]]:
+    """Return what was judged, with its verdict, what decides first."""
+    rates = _rates(results)
+    findings = [(one.verdict, f"{_at(rates, one.stage)}{one.text}") for one in results.findings]
     changed = [one for one in results.changes if one.low or one.high]  # all others: both sides never failed
-    for change in sorted(changed, key=lambda one: one.verdict not in DECIDING):
-        yield f"{change.verdict}: {at(change.stage)}{change.figure} {_changed(change)}"
+    changes = [(one.verdict, f"{_at(rates, one.stage)}{one.figure} {_changed(one)}") for one in changed]
+    return sorted([*findings, *changes], key=lambda one: one[0] not in DECIDING)
+
+
+def remarks(results: LoadResults) -> Iterator[str]:
+    """Yield the errors of requests, the highest rates, and notes."""
+    rates = _rates(results)
     for side in results.sides:
         for stage, figures in enumerate(side.stages):
-            yield from (f"{side.name}: {at(stage)}failed: {error}" for error in figures.errors)
+            yield from (f"{side.name}: {_at(rates, stage)}failed: {error}" for error in figures.errors)
         if len(rates) > 1:
             yield f"{side.name}: highest rate within the budgets: {side.highest_rate_per_s:g}/s"
     yield from results.notes
+
+
+def _rates(results: LoadResults) -> list[float]:
+    return [one.rate_per_s for one in results.sides[-1].stages] if results.sides else []
+
+
+def _at(rates: Sequence[float], stage: int | None) -> str:
+    return f"at {rates[stage]:g}/s: " if stage is not None and len(rates) > 1 else ""
 
 
 def _changed(change: Change) -> str:
@@ -83,7 +92,8 @@ def _changed(change: Change) -> str:
 def as_text(results: LoadResults) -> str:
     """Return the results as lines for a terminal."""
     table = aligned([list(HEADINGS), *summary(results)]) if results.sides else []
-    return "\n".join([*table, *sentences(results), f"verdict: {results.verdict}"])
+    found = [f"{verdict}: {text}" for verdict, text in judged(results)]
+    return "\n".join([*table, *found, *remarks(results), f"verdict: {results.verdict}"])
 
 
 def as_markdown(results: LoadResults) -> str:
@@ -93,8 +103,8 @@ def as_markdown(results: LoadResults) -> str:
     if results.sides:
         rows = [list(HEADINGS), ["---"] * len(HEADINGS), *summary(results)]
         lines += ["", *(f"| {' | '.join(row)} |" for row in rows)]
-    # An error of the application may contain anything.
-    lines += ["", *("- " + one.replace("\n", " ").replace("<", "&lt;") for one in sentences(results))]
+    found = [f"{verdict}: {text}" for verdict, text in judged(results)]
+    lines += ["", *(f"- {escaped(one)}" for one in [*found, *remarks(results)])]
     return "\n".join(lines) + "\n"
 
 

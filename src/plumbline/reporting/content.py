@@ -308,8 +308,11 @@ def title(results: Results) -> str:
 
 def exit_line(results: Results) -> str:
     """Exit code 0: nothing failed."""
-    code = results.exit_code
-    return "" if code is None else f"Exit code {code}: {EXIT_CODES.get(code, 'unknown')}."
+    return "" if results.exit_code is None else exit_text(results.exit_code)
+
+
+def exit_text(code: int) -> str:
+    return f"Exit code {code}: {EXIT_CODES.get(code, 'unknown')}."
 
 
 def all_well(results: Results) -> bool:

@@ -191,6 +191,11 @@ def error_in(text: str) -> str:
     return plain(found[0][:500]) if found else ""
 
 
+def date(created: str) -> str:
+    """2026-11-24 08:00 UTC"""
+    return f"{created[:10]} {created[11:16]} UTC" if created.endswith("+00:00") else created
+
+
 def test_name(key: str) -> str:
     """`"test_publish"`, the name of a test's function"""
     return file_and_name(key)[1].partition("[")[0].rpartition("::")[2]

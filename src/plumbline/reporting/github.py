@@ -79,7 +79,7 @@ def markdown(
         cut(_TITLED, "What failed", _failing(results, failing.values())),
         cut(_TITLED, "Failed tests", [f"{name}\n\n{_verbatim(lines)}" for name, lines in failed]),
         cut(_TITLED, "Needs attention", _warned(unsure)),
-        cut(_TITLED, "Notes", [f"- {_escaped(text)}" for text in notes]),
+        cut(_TITLED, "Notes", [f"- {escaped(text)}" for text in notes]),
         cut(_TITLED, title, trend),
         cut(_TITLED, "History of the default branch", [*map(_moved, along)]),
         cut(_FOLDED, f"All {len(results.benchmarks):,} benchmarks", _table(results.benchmarks)),
@@ -91,7 +91,7 @@ def markdown(
 
 def _moved(one: Moved) -> str:
     key, command = (f"{_code(one.key)} " if one.key else ""), (f": {_code(one.command)}" if one.command else "")
-    return f"- {key}{_escaped(one.text)}{command}"
+    return f"- {key}{escaped(one.text)}{command}"
 
 
 def _heading(results: Results) -> str:
@@ -111,7 +111,7 @@ def _summary(results: Results) -> str:
     lines = [f"{content.summary(results)}.", content.exit_line(results)]
     if step := next_step(results):
         lines.append(f"Next: `{step.command}` {step.purpose}.")
-    lines.append(f"{before[:1].upper()}{_escaped(before[1:])}." if before else "")
+    lines.append(f"{before[:1].upper()}{escaped(before[1:])}." if before else "")
     return "  \n".join(filter(None, lines)) + "\n"
 
 
@@ -120,9 +120,9 @@ def _reason(text: str) -> Iterator[str]:
     first, *others = text.splitlines() or [""]
     if _WORD.match(first):
         first = f"{first[:1].upper()}{first[1:]}"
-    yield f"{_escaped(first)}\n"
+    yield f"{escaped(first)}\n"
     if error := form.error_in(text):
-        yield f"**{_escaped(error)}**\n"
+        yield f"**{escaped(error)}**\n"
     if others:
         left = len(others) - 2 * _MOST_LINES
         shown = [*others[:_MOST_LINES], f"({left:,} more lines)", *others[-_MOST_LINES:]] if left > 0 else others
@@ -155,7 +155,7 @@ def _evidence_table(rows: Sequence[tuple[Benchmark, str, Sequence[str]]]) -> lis
                 "verdict": f"**{known['verdict']}**",
                 **{name: _unbroken(known[name]) for name in ("before", "median")},
                 "change": content.change_text(benchmark),
-                "cause": "<br>".join(map(_escaped, causes)),
+                "cause": "<br>".join(map(escaped, causes)),
             }
         )
     headings = [name for name in (cells[0] if cells else []) if any(row[name] for row in cells)]
@@ -167,7 +167,7 @@ def _evidence_table(rows: Sequence[tuple[Benchmark, str, Sequence[str]]]) -> lis
 
 
 def _remarks(key: str, remarks: Sequence[str]) -> str:
-    return "\n".join([f"- {_code(key)}", *(f"  - {_escaped(remark)}" for remark in remarks[:10])])
+    return "\n".join([f"- {_code(key)}", *(f"  - {escaped(remark)}" for remark in remarks[:10])])
 
 
 def _environment(results: Results) -> list[str]:
@@ -187,7 +187,7 @@ def _table(benchmarks: Sequence[Benchmark]) -> list[str]:
     rule = "|".join([" --- ", *(" --- " if heading == "verdict" else " ---: " for heading in headings)])
     lines = [f"| benchmark | {' | '.join(headings)} |", f"|{rule}|"]
     for file, group in content.by_file(benchmarks).items():
-        lines.append(f"| **{_escaped(file)}** |" + " |" * len(headings))
+        lines.append(f"| **{escaped(file)}** |" + " |" * len(headings))
         for benchmark in group:
             cells = " | ".join(_unbroken(rows[benchmark.key][heading]) for heading in headings)
             lines.append(f"| {_code(form.file_and_name(benchmark.key)[1])} | {cells} |")
@@ -201,10 +201,10 @@ def _unbroken(text: str) -> str:
 def _code(text: str) -> str:
     """Return a name as code without effect: neither markup nor a mention, nor the end of a table's cell."""
     text = form.plain(text[:300])
-    return f"<code>{_escaped(text)}</code>" if set("`|\\") & set(text) else f"`{form.isolated(text)}`"
+    return f"<code>{escaped(text)}</code>" if set("`|\\") & set(text) else f"`{form.isolated(text)}`"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Return text on one line without markup, HTML and mentions (a zero-width space follows each @)."""
     text = html.escape(" ".join(form.plain(text[:1000]).split()), quote=False)
     return _MARKUP.sub(lambda found: f"&#{ord(found[0])};" + "&#8203;" * (found[0] == "@"), form.isolated(text))

@@ -3,8 +3,10 @@
 import math
 
 from plumbline.loading.figures import Figures
+from plumbline.loading.page import as_page
 from plumbline.loading.results import LoadResults, SideResults, as_markdown, as_text
 from plumbline.loading.verdict import Change, Finding
+from tests.support.html_reader import Reader
 
 SLOW = Figures(
     rate_per_s=50,
@@ -40,9 +42,9 @@ def test_the_terminal_shows_what_decides_first() -> None:
         "50/s  base     49/s       500  1.25 ms  0 ms  100 ms  0 ms   2.00%",
         "50/s  head     49/s       500  1.25 ms  0 ms  100 ms  0 ms   2.00%",
         "regression: p99 100 ms, the budget is 50 ms",
-        "pass: p50 is fine",
         "regression: p95 changed by +50 % (+20 % to +80 %)",
         "inconclusive: p99 changed by +50 % (too few windows for a useful interval: raise duration_s)",
+        "pass: p50 is fine",
         "base: failed: 10 x /a: HTTPError: <500>",
         "head: failed: 10 x /a: HTTPError: <500>",
         "verdict: regression",
@@ -53,4 +55,14 @@ def test_markdown_has_a_table_and_no_html() -> None:
     text = as_markdown(RESULTS)
     assert text.startswith("# Load test: regression\n\nTarget: http://127.0.0.1:1\nBase: 0123456789, as asked: main\n")
     assert "| 50/s | head | 49/s | 500 | 1.25 ms | 0 ms | 100 ms | 0 ms | 2.00% |" in text
-    assert "HTTPError: &lt;500>" in text
+    assert "HTTPError: &lt;500&gt;" in text
+
+
+def test_the_page_begins_with_what_decides_and_loads_nothing() -> None:
+    page = as_page(RESULTS)
+    reader = Reader(page)
+
+    assert "Load test: regression p99 100 ms, the budget is 50 ms p95 changed by +50 %" in reader.text
+    assert "HTTPError: &lt;500&gt;" in page
+    assert "default-src 'none'" in page
+    assert "<script" not in page

@@ -1,8 +1,6 @@
 """The whole page; report.js sorts its table, filters its benchmarks and draws its plots with Vega-Lite."""
 
-import base64
 import functools
-import hashlib
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +11,7 @@ from plumbline.cache import digest, make_once, state_folder
 from plumbline.reporting import content
 from plumbline.reporting import format as form
 from plumbline.reporting.html.details import details
+from plumbline.reporting.html.document import document
 from plumbline.reporting.html.elements import (
     Markup,
     dumped,
@@ -50,17 +49,13 @@ def render(results: Results, baseline: Results | None, history: Sequence[Results
         _environment(results),
         _history(history),
     ]
-    allowed = base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()
-    policy = f"default-src 'none'; script-src 'sha256-{allowed}'; style-src 'unsafe-inline'"
-    style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}; base-uri 'none'; form-action 'none'\">"
-        f"{tag('title', title)}<style>{style}</style></head><body>"
-        '<a class="skip" href="#benchmarks">Skip to the benchmarks</a>'
-        f"{verdict(results)}{tag('main', *sections)}"
-        f'<script type="application/json" id="runs">{data}</script><script>{script()}</script></body></html>\n'
+    return document(
+        title,
+        tag("a", "Skip to the benchmarks", class_="skip", href="#benchmarks"),
+        verdict(results),
+        tag("main", *sections),
+        Markup(f'<script type="application/json" id="runs">{data}</script>'),
+        script=script(),
     )
 
 

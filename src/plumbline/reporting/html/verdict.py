@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from msgspec.structs import replace
 
 from plumbline.reporting import content
+from plumbline.reporting import format as form
 from plumbline.reporting.html.elements import (
     Markup,
     facts,
@@ -110,16 +111,11 @@ def _run(results: Results) -> list[tuple[str, str]]:
         ("project", results.project),
         ("branch", of.branch),
         ("commit", of.commit[:7] + (", with uncommitted changes" if of.dirty else "")),
-        ("date", _date(results.created)),
+        ("date", form.date(results.created)),
         ("took", _taken(results.duration_s)),
         ("compared in pairs with", results.base),
         ("baseline", baseline),
     ]
-
-
-def _date(created: str) -> str:
-    """2026-11-24 08:00 UTC"""
-    return f"{created[:10]} {created[11:16]} UTC" if created.endswith("+00:00") else created
 
 
 def _taken(seconds: float) -> str:
