@@ -7,7 +7,7 @@ WORKFLOWS, GITLAB = ".github/workflows", ".gitlab/performance.yml"
 MEASURE, COMMENT = f"{WORKFLOWS}/performance.yml", f"{WORKFLOWS}/performance-comment.yml"
 GITLAB_CI = ".gitlab-ci.yml"
 PIPELINES = (MEASURE, COMMENT, GITLAB, GITLAB_CI)
-NAME, FOLDER = "name: performance\n", "  FOLDER: . #"
+NAME, JOB, FOLDER = "name: performance\n", "jobs:\n  performance:\n", "  FOLDER: . #"
 FOLLOWED = re.compile(r"^    workflows: \[(.*)\]$", re.MULTILINE)  # the workflows whose end starts the comment
 
 
@@ -20,9 +20,9 @@ def pipelines_at_root(copied: Mapping[str, str], top: Mapping[str, str], folder:
     found: dict[str, str | None] = {}
     if MEASURE not in copied:
         return found
-    name = f"performance {folder}"
+    name, job = f"performance {folder}", f"performance-{folder.replace('/', '-')}"
     text = copied[MEASURE].replace(NAME, f"name: {name}\n", 1).replace(FOLDER, f"  FOLDER: {folder} #", 1)
-    found[f"{WORKFLOWS}/performance-{folder.replace('/', '-')}.yml"] = text
+    found[f"{WORKFLOWS}/{job}.yml"] = text.replace(JOB, f"jobs:\n  {job}:\n", 1)  # a required check has its name
     found[f"{folder}/{MEASURE}"] = None
     if COMMENT in copied:
         # Names that are at the root already stay. The copy's own one is that of a suite at the root.

@@ -16,7 +16,8 @@ def test_the_first_service() -> None:
     workflow, comment = (yaml.safe_load(found[path] or "") for path in (SHOP, COMMENT))
     assert workflow["name"] == "performance services/shop"
     assert workflow["env"]["FOLDER"] == "services/shop"
-    assert workflow["jobs"] == yaml.safe_load(COPIED[MEASURE])["jobs"]
+    [job] = yaml.safe_load(COPIED[MEASURE])["jobs"].values()
+    assert workflow["jobs"] == {"performance-services-shop": job}
     assert comment[True]["workflow_run"]["workflows"] == ["performance services/shop"]  # `on` is True in YAML 1.1
     assert [found[path] for path in found if path.startswith("services")] == [None, None]
 
