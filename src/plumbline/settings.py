@@ -387,6 +387,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if len({type(part) for part in self.prepare}) > 1 or [] in self.prepare:
             raise ValueError("prepare: write one command as a list of texts, or a list of such commands")
+        for key, own in {"gate": BenchmarkSettings(), **self.benchmarks}.items():
+            tolerance = own.tolerance or self.gate.tolerance
+            effect = own.minimum_effect or self.gate.minimum_effect
+            if tolerance >= effect:
+                raise ValueError(f"{key}: minimum_effect = {effect:g} must be larger than tolerance = {tolerance:g}")
 
     @property
     def code_under_test(self) -> "list[AppSettings | ProcessSettings]":

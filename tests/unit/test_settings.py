@@ -486,6 +486,8 @@ def test_a_redis_without_a_password_can_be_asked_for(tmp_path: Path) -> None:
         ("test_limit_s = inf", "settings.toml: test_limit_s = inf: expected a finite number"),
         ("ready_limit_s = nan", "ready_limit_s = nan"),
         ("[gate]\ntime_limit_s = -inf", "gate.time_limit_s = -inf"),
+        ("[gate]\nminimum_effect = 0.02", "gate: minimum_effect = 0.02 must be larger than tolerance = 0.02"),
+        ("[benchmarks.'a.py::a']\ntolerance = 0.06", "a.py::a: minimum_effect = 0.05 must be larger than"),
         ("[redis.config]\nmaxmemory = nan", "redis.config.maxmemory = nan"),
         ('[budgets]\n"a.py::b" = { p95_ms = +inf }', "budgets.a.py::b.p95_ms = inf"),
         ("test_limit_s = 1e300", "test_limit_s: Expected `float` <= 1000000000.0"),
