@@ -63,6 +63,10 @@ def test_block(block: Block, tmp_path: Path, pytestconfig: pytest.Config) -> Non
             check_workflow(block)
         case "json":
             check_results(block)
+        case "sh":
+            for line in block.text.splitlines():
+                if line.startswith("uvx"):
+                    check_command(shlex.split(line.partition("||")[0]), block)
         case "sql":
             pass  # tests/unit/services/test_extensions.py runs it
         case "ini":

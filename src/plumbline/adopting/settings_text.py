@@ -35,7 +35,7 @@ def with_settings(text: str, proposed: Iterable[Proposed]) -> str:
     lines, by_hand = before, list[str]()
     for one in proposed:
         document = _parsed(lines)
-        if _value(document, one) not in OPEN:
+        if value_of(document, one) not in OPEN:
             continue
         edited = [*lines]
         _set(edited, one)
@@ -60,7 +60,7 @@ def _path(one: Proposed) -> Path:
     return tuple(filter(None, one.table.split(".")))
 
 
-def _value(document: Any, one: Proposed) -> Any:
+def value_of(document: Any, one: Proposed) -> Any:
     for part in (*_path(one), one.key):
         document = document.get(part) if isinstance(document, dict) else None
     return document

@@ -5,7 +5,8 @@ import argparse
 from plumbline.commands.base import CommandError, Project
 from plumbline.commands.output import last_results, say
 from plumbline.judging.accepted import FILE, accepted_now, matching, read_accepted, write_accepted
-from plumbline.project import EXIT_PASS, EXIT_USAGE
+from plumbline.project import EXIT_PASS, EXIT_USAGE, nox_command
+from plumbline.results.environment import git_branch
 
 EXAMPLE = 'plumbline accept "test_checkout.py::*" --reason "prices are checked now"'
 
@@ -17,6 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(project: Project, options: argparse.Namespace) -> int:
     results = last_results(project.results)
+    here, there = git_branch(project.root), results.environment.branch
+    if here and there and here != there:
+        advice = f"run `{nox_command()} -s ci` here first, or check out {there}"
+        raise CommandError(f"the last results are of the branch {there}, and this is {here}: {advice}", EXIT_USAGE)
     slower = {benchmark.key: benchmark for benchmark in results.benchmarks if benchmark.verdict == "regression"}
     keys, unknown = matching(options.keys, slower)
     if unknown:

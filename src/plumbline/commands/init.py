@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from plumbline.adopting.login_benchmarks import LOGIN_FILE
 from plumbline.adopting.logins import Login
 from plumbline.adopting.pipelines import GITLAB_CI, PIPELINES, gitlab_include, pipelines_at_root
@@ -148,6 +150,8 @@ def _first_run(root: Path, tried: Tried, possible: Sequence[Login]) -> int:
     timings = check_baseline(record, None, settings.gate, settings.benchmarks)
     evidence = Evidence(timings=timings, counts=check_counts(record, None, timings))
     results = decide(record, evidence, settings.gate, settings.benchmarks)
+    if any(project.baselines.glob("*.json")):  # this run is not compared with it
+        results = replace(results, reasons=[])
     code = report(project, results, html=False, keep=False)
     if problem := wrong_python(root, settings):
         say(f"\nSo far, {problem}. The next run uses that.")

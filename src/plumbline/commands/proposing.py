@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from plumbline.adopting.find import find
 from plumbline.adopting.findings import Findings, FoundApplication
 from plumbline.adopting.proposal import PORT_VARIABLE, Proposed, propose
-from plumbline.adopting.settings_text import with_settings
+from plumbline.adopting.settings_text import value_of, with_settings
 from plumbline.adopting.trial import TARGET, try_application
 from plumbline.adopting.tried import Answer, Tried
 from plumbline.commands.base import CommandError, text_of
@@ -27,7 +27,7 @@ from plumbline.settings_file import load_settings
 
 MOST_TRIALS = 3  # applications that are tried until one starts
 MOST_ROUNDS = 10  # trials of one application: a failure may name variables that it needs
-MOST_SHOWN = 5  # routes that were not asked
+MOST_SHOWN, MOST_NAMED = 5, 3  # routes that were not asked, and those that have no benchmark
 PLACEHOLDER = "plumbline"  # the value of a variable of which only the name is known
 # In the errors of PostgreSQL and SQLite.
 NO_TABLE = re.compile(r'(?:relation|schema) "[^"]+" does not exist|no such table')
@@ -144,13 +144,15 @@ def summary(proposal: Proposal) -> list[str]:
     lines = ["", "found:"]
     if proposal.application is None:
         lines.append("  no application: if there is one, name it with --app")
-    seen = ""
+    seen, written = "", tomllib.loads(proposal.settings)
     for one in proposal.proposed:
         name = f"[{one.table}] {one.key}" if one.table else one.key
         lines.append(f"  {name} = {json.dumps(one.value, ensure_ascii=False)}")
         if one.seen and one.seen != seen:
             lines.append(f"      {one.seen}")
         seen = one.seen
+        if value_of(written, one) != one.value:
+            lines.append(f"      {SETTINGS} has another value, which stays")
     tried = proposal.tried
     if proposal.application and (why := tried.skipped.get("app")):
         lines += ["", f"not tried: {_name(proposal.application)}: {why}"]
@@ -191,8 +193,12 @@ def _remarks(proposal: Proposal) -> list[str]:
             f"  a table is missing: add the command that creates the tables to `prepare` in {SUITE}/{SETTINGS}, and run"
             f" `{nox_command()} -s init` again{migrations}"
         )
-    elif "postgres" in findings.services:
+    elif "postgres" in findings.services and len(_load(proposal.settings).prepare_commands) <= len(findings.prepare):
         lines.append("  an N+1 only shows in tables with several rows: `prepare` has to write them")
+    if others := [one for one in tried.routes if one.method not in ("GET", "HEAD", "OPTIONS") or one.has_parameters]:
+        some = ", ".join(f"{one.method} {one.path}" for one in others[:MOST_NAMED])
+        what = "other methods than GET, or with parameters"
+        lines.append(f"  {len(others)} routes with {what}: write benchmarks of those that matter, such as {some}")
     return ["", "not covered:", *lines] if lines else []
 
 

@@ -238,11 +238,13 @@ def before_text(results: Results) -> str:
     shown = [one for one in results.benchmarks if figures(one).before is not None]
     commit = results.base.partition(",")[0]
     recorded = f" recorded at {results.baseline_commit[:7]}" if results.baseline_commit else ""
-    sides = {True: f"the base {commit}".rstrip(), False: f"the baseline{recorded}"}
+    base, baseline = f"the base {commit}".rstrip() + " in the last pair", f"the baseline{recorded}"
     paired = {is_paired(one) for one in shown}
-    if len(paired) == 2:
-        return f"before: {sides[True]} if compared in pairs, otherwise {sides[False]}"
-    return "".join(f"before: {sides[one]}" for one in paired)
+    if paired == {True, False}:
+        return f"before: {base} if compared in pairs, otherwise {baseline}; the change is of all pairs"
+    if paired == {True}:
+        return f"before: {base}; the change is of all pairs"
+    return f"before: {baseline}" if paired else ""
 
 
 def environment(results: Results) -> dict[str, str]:

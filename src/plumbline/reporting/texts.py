@@ -26,7 +26,7 @@ REASONS: dict[Kind, str] = {
     "not_slower_than_base": "slower than the baseline, but not slower than the base",
     "count_grown": "{counts}",
     "accepted": "accepted: {reason.detail}",
-    "beyond_accepted": "{beyond}: more than was accepted with the reason {reason.detail}",
+    "beyond_accepted": "{beyond}: more than was accepted with the reason '{reason.detail}'",
     "accepted_before": "worse than the base, which has a regression already that was accepted with the reason"
     " {reason.detail}; if it is intended: {accept}",
     "test_gone": "its test is gone: restore it, or record a new baseline if it was removed on purpose",

@@ -3,6 +3,7 @@
 import pytest
 
 from plumbline.adopting.findings import Findings, FoundApplication
+from plumbline.adopting.proposal import Proposed
 from plumbline.adopting.tried import Answer, Route, Tried
 from plumbline.commands.proposing import Proposal, summary
 
@@ -39,3 +40,21 @@ def test_a_missing_table(error: str, is_shown: bool) -> None:
     tried = Tried(answers=(Answer(Route("GET", "/users"), 500, 0.01, error),))
     lines = summary(Proposal(SHOP, "", [], tried, Findings()))
     assert any("a table is missing: add the command that creates the tables" in line for line in lines) is is_shown
+
+
+def test_a_setting_that_stays_is_named() -> None:
+    own = 'prepare = [["python", "seed.py"], ["alembic", "upgrade", "head"]]\n'
+    found = Proposed("", "prepare", ["alembic", "upgrade", "head"], "alembic.ini")
+    lines = summary(Proposal(SHOP, own, [found], Tried(), Findings(services={"postgres": "pyproject.toml"})))
+
+    assert "      settings.toml has another value, which stays" in lines
+    assert not any("N+1" in line for line in lines)
+
+
+def test_routes_without_a_benchmark_are_counted() -> None:
+    routes = (Route("GET", "/users"), Route("POST", "/users"), Route("GET", "/users/{id}", has_parameters=True))
+    lines = summary(Proposal(SHOP, "", [], Tried(routes=routes), Findings()))
+
+    [said] = [line for line in lines if "write benchmarks" in line]
+    assert said.startswith("  2 routes with")
+    assert said.endswith("such as POST /users, GET /users/{id}")

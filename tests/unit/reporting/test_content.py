@@ -128,7 +128,7 @@ def test_a_list_of_five_is_not_cut() -> None:
 def test_shares_are_whole_per_cent() -> None:
     """As every reader understands them."""
     said = content.reason_text(Reason("beyond_accepted", "a reason", share=0.234, accepted_share=0.11))
-    assert said == "at least 23 % slower, after 11 %: more than was accepted with the reason a reason"
+    assert said == "at least 23 % slower, after 11 %: more than was accepted with the reason 'a reason'"
 
 
 def test_several_regressions_have_a_plural() -> None:
@@ -172,12 +172,12 @@ def test_the_figures_named_before_say_of_what_they_are() -> None:
     paired = benchmark("a.py::test_a", base_samples_s=[1e-3], head_samples_s=[2e-3])
     other = benchmark("a.py::test_b")
     known = {"base": "d78876ae1e, merge base with main", "baseline_commit": "0f1e2d3" * 5}
-    base, baseline = "the base d78876ae1e", "the baseline recorded at 0f1e2d3"
+    base, baseline = "the base d78876ae1e in the last pair", "the baseline recorded at 0f1e2d3"
 
-    assert content.before_text(results(paired, **known)) == f"before: {base}"
+    assert content.before_text(results(paired, **known)) == f"before: {base}; the change is of all pairs"
     assert content.before_text(results(other, **known)) == f"before: {baseline}"
     assert content.before_text(results(paired, other, **known)) == (
-        f"before: {base} if compared in pairs, otherwise {baseline}"
+        f"before: {base} if compared in pairs, otherwise {baseline}; the change is of all pairs"
     )
     assert content.before_text(results(benchmark("a.py::test_a", "new", baseline_median=None))) == ""
 
