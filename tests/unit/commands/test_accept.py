@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from plumbline.commands import accept
 from plumbline.commands.base import RESULTS, CommandError, Project
+from plumbline.judging.accepted import read_accepted
 from plumbline.results.files import write_results
 from plumbline.settings import Settings
 from tests.support.report_samples import benchmark, results
@@ -34,4 +35,4 @@ def accepted(folder: Path, branch: str) -> list[str]:
     project.baselines.mkdir(parents=True)
     write_results(project.results / RESULTS, replace(found, environment=replace(found.environment, branch=branch)))
     accept.run(project, argparse.Namespace(keys=[KEY], reason="it does more"))
-    return [*accept.read_accepted(project.baselines)]
+    return [*read_accepted(project.baselines)]
