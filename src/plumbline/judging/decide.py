@@ -310,7 +310,7 @@ def run_verdict(results: Results, fail_on: Sequence[str]) -> tuple[Verdict, int,
         keys.setdefault(benchmark.verdict or "invalid", []).append(benchmark.key)
     measured = [benchmark for benchmark in results.benchmarks if benchmark.samples]
     invalid = list(results.reasons)
-    if not measured and not invalid and not results.shard:
+    if not measured and not invalid and not _measures_nothing(results):
         invalid.append(Reason("nothing_measured"))
     uncompared = {one.key for one in measured if any(reason.kind in UNCOMPARED for reason in one.reasons)}
     invalid += _about("not_compared", [key for key in keys.get("invalid", []) if key in uncompared])
@@ -332,6 +332,12 @@ def run_verdict(results: Results, fail_on: Sequence[str]) -> tuple[Verdict, int,
     if not judged and measured:
         return "changed", EXIT_PASS, _about("sources_changed", keys["changed"])
     return "pass", EXIT_PASS, [Reason("within_limits", number=len(judged))]
+
+
+def _measures_nothing(results: Results) -> bool:
+    """Return whether this is a shard that got no test of the run, or only tests that measure nothing."""
+    keys = results.shard.keys if results.shard else ()
+    return bool(keys) and (bool(results.tests) or {*keys} <= {*results.deselected})
 
 
 def _failures(results: Results, measured: Iterable[Benchmark]) -> list[Reason]:

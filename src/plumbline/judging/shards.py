@@ -76,7 +76,7 @@ def _missing_and_twice(parts: Sequence[Part]) -> list[Reason]:
 
 def _differences(parts: Sequence[Part], settings_hash: str) -> list[Reason]:
     """Return the reason why these shards are not of one run, if they are not."""
-    begun = [part for part in parts if part.shard.keys]  # the others ended before their tests were known
+    begun = [part for part in parts if part.shard.keys or not _ended(part)]  # the tests of the others are not known
     judged = [part for part in begun if part.results.baseline]  # the others ended before they were
     compared = [part for part in parts if part.results.base]
     found = {
@@ -124,11 +124,16 @@ def _tests_of(part: Part, parts: Sequence[Part]) -> str:
 
 
 def _wrongly_divided(parts: Sequence[Part]) -> list[str]:
-    """Return the tests that are not in exactly one shard, if all shards are there."""
-    shards = [{*part.shard.keys} - {*part.results.deselected} for part in parts]
-    if not parts or len({part.shard.number for part in parts}) < parts[0].shard.of:
+    """Return the tests that did not run in exactly one shard, if all shards are there and ran to their ends."""
+    if not parts or len({part.shard.number for part in parts}) < parts[0].shard.of or any(map(_ended, parts)):
         return []
+    shards = [{test.key for test in part.results.tests} for part in parts]
     return [key for key in parts[0].shard.keys if sum(key in shard for shard in shards) != 1]
+
+
+def _ended(part: Part) -> bool:
+    """Return whether something has ended this shard early."""
+    return any(reason.kind not in FOUND_AGAIN for reason in part.results.reasons)
 
 
 def _benchmarks_of(parts: Sequence[Part]) -> list[Benchmark]:

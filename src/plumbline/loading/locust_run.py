@@ -157,7 +157,10 @@ class LocustRun:
         decoder = msgspec.json.Decoder(Rows)
         found = Rows()
         for line in (self._folder / "rows.jsonl").read_bytes().splitlines():
-            part = decoder.decode(line)
+            try:
+                part = decoder.decode(line)
+            except msgspec.DecodeError as error:  # such as a response time that is no number
+                raise self._invalid(f"what it recorded can't be used: {error}") from None
             found.arrivals.extend(part.arrivals)
             found.requests.extend(self._scrubbed(row) if row.error else row for row in part.requests)
             found.ticks.extend(part.ticks)

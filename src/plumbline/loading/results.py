@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from plumbline.loading.figures import Figures
 from plumbline.loading.verdict import Change, Finding, Verdict
-from plumbline.reporting.format import percent
+from plumbline.reporting.format import percent, plain
 from plumbline.reporting.github import escaped
 
 SCHEMA = 1
@@ -64,7 +64,7 @@ def remarks(results: LoadResults) -> Iterator[str]:
     rates = _rates(results)
     for side in results.sides:
         for stage, figures in enumerate(side.stages):
-            yield from (f"{side.name}: {_at(rates, stage)}failed: {error}" for error in figures.errors)
+            yield from (f"{side.name}: {_at(rates, stage)}failed: {plain(error)}" for error in figures.errors)
         if len(rates) > 1:
             yield f"{side.name}: highest rate within the budgets: {side.highest_rate_per_s:g}/s"
     yield from results.notes
@@ -98,8 +98,8 @@ def as_text(results: LoadResults) -> str:
 
 def as_markdown(results: LoadResults) -> str:
     """Return the results as load.md."""
-    lines = [f"# Load test: {results.verdict}", "", f"Target: {results.target}"]
-    lines += [f"Base: {results.base}"] if results.base else []
+    lines = [f"# Load test: {results.verdict}", "", f"Target: {escaped(results.target)}"]
+    lines += [f"Base: {escaped(results.base)}"] if results.base else []
     if results.sides:
         rows = [list(HEADINGS), ["---"] * len(HEADINGS), *summary(results)]
         lines += ["", *(f"| {' | '.join(row)} |" for row in rows)]

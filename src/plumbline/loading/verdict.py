@@ -55,6 +55,8 @@ def validity(figures: Figures, settings: LoadSettings) -> str:
         return f"{cause} ({wanted}): lower the rate, or give Locust more cores or machines"
     if not figures.arrivals:
         return f"nothing arrived in the measured time ({wanted}): raise the rate or duration_s"
+    if not figures.requests:
+        return f"the tasks sent no requests ({wanted}): see the locustfile"
     if figures.waited_share > MOST_WAITED and not _surely_broken(figures, settings.budgets):
         cause = f"no user was free for {figures.waited_share:.0%} of the arrivals"
         return f"{cause} ({wanted}, {settings.number_of_users} users): raise `users` of [load], or lower the rate"

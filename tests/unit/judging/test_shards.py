@@ -45,6 +45,7 @@ def kinds(run: Results) -> list[Kind]:
     return [reason.kind for reason in run.reasons]
 
 
+FAILED = TestOutcome(C, "failed", 0.1)
 BROKEN = BudgetResult("p95_ms", 2.0, 2.434, kept=False)
 
 
@@ -59,7 +60,7 @@ BROKEN = BudgetResult("p95_ms", 2.0, 2.434, kept=False)
         ([benchmark(C), benchmark(D)], {"reasons": ["it died"]}, "invalid", 3, ["ended"]),
         ([benchmark(C, "invalid"), benchmark(D)], {}, "invalid", 3, ["benchmarks_invalid"]),
         ([benchmark(C), benchmark(D)], {"absent": [unmeasured("b.py::b")]}, "invalid", 3, ["benchmarks_missing"]),
-        ([], {"tests": [TestOutcome(C, "failed", 0.1)], "deselected": [A, B]}, "regression", 1, ["tests_failed"]),
+        ([], {"tests": [FAILED, TestOutcome(D, "passed", 0.1)]}, "regression", 1, ["tests_failed"]),
     ],
 )
 def test_the_verdict_is_that_of_one_run(
@@ -156,6 +157,17 @@ def test_shards_that_are_not_one_run(parts: list[Part], kind: Kind, said: str) -
     assert (run.verdict, run.exit_code) == ("invalid", EXIT_INVALID)
     [reason] = [one for one in run.reasons if one.kind == kind]
     assert said in f"{reason.detail} {reason.subjects}"
+
+
+@pytest.mark.parametrize(("keys", "said"), [(KEYS, "2 of their tests ran in no shard"), ([], "4 with")])
+def test_a_shard_that_ran_none_of_its_tests(keys: list[str], said: str) -> None:
+    """Pytest only listed them, for example. Neither this shard nor the whole passes."""
+    listed = part(2, keys=keys, deselected=[A, B], tests=[])
+    assert kinds(listed.results) == ["nothing_measured"]
+    assert listed.results.exit_code == EXIT_INVALID
+    run = merged(FIRST, listed)
+    assert kinds(run) == ["shards_differ"]
+    assert said in run.reasons[0].detail
 
 
 def test_other_settings_than_those_of_the_shards() -> None:

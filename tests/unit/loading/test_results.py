@@ -17,13 +17,13 @@ SLOW = Figures(
     p50_ms=1.25,
     p99_ms=100,
     error_share=0.02,
-    errors=["10 x /a: HTTPError: <500>"],
+    errors=["10 x /a: HTTPError:\n<500>"],
 )
 RESULTS = LoadResults(
     plumbline="1",
     created="",
     target="http://127.0.0.1:1",
-    base="0123456789, as asked: main",
+    base="0123456789, as asked: <main>",
     verdict="regression",
     exit_code=1,
     sides=[SideResults("base", [SLOW], 50.0), SideResults("head", [SLOW], 0.0)],
@@ -53,7 +53,7 @@ def test_the_terminal_shows_what_decides_first() -> None:
 
 def test_markdown_has_a_table_and_no_html() -> None:
     text = as_markdown(RESULTS)
-    assert text.startswith("# Load test: regression\n\nTarget: http://127.0.0.1:1\nBase: 0123456789, as asked: main\n")
+    assert text.startswith("# Load test: regression\n\nTarget: http://127.0.0.1:1\nBase: 0123456789, as asked: &lt;main&gt;\n")
     assert "| 50/s | head | 49/s | 500 | 1.25 ms | 0 ms | 100 ms | 0 ms | 2.00% |" in text
     assert "HTTPError: &lt;500&gt;" in text
 

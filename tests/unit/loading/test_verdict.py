@@ -35,6 +35,7 @@ def test_a_generator_that_is_late_makes_the_run_invalid() -> None:
     assert validity(figures(generator_late_ms=30, p99_ms=600), SETTINGS) == ""  # its own part is small
     assert validity(figures(generator_late_ms=15), SETTINGS) == ""
     assert "nothing arrived" in validity(figures(arrivals=0), SETTINGS)
+    assert "sent no requests" in validity(figures(requests=0), SETTINGS)
 
 
 def test_too_few_users_are_not_taken_for_a_slow_application() -> None:

@@ -48,7 +48,12 @@ def arrivals(windows: Iterable[tuple[float, float, float, int]], part: int, part
 
 
 def text_of(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:MOST_TEXT]
+    return writable(f"{type(error).__name__}: {error}"[:MOST_TEXT])
+
+
+def writable(text: str) -> str:
+    """Replace halves of surrogate pairs, which JSON can hold and UTF-8 can't."""
+    return text.encode(errors="replace").decode()
 
 
 class OpenLoop:
@@ -107,7 +112,7 @@ class OpenLoop:
         due_s, late_s, is_timed, _ = current = self._open.get(gevent.getcurrent()) or [now_s - took_s, 0.0, True, name]
         current[2] = True
         error = text_of(exception) if exception else ""
-        self.rows["requests"].append([due_s, 0.0 if is_timed else late_s, took_s, str(name), error])
+        self.rows["requests"].append([due_s, 0.0 if is_timed else late_s, took_s, writable(str(name)), error])
 
     def failed(self, exception: BaseException) -> None:
         """End the run if a user fails before the begin, as in `on_start`."""
