@@ -165,6 +165,9 @@ def test_a_locustfile_that_cannot_be_imported(shop: Repository) -> None:
         assert "h0rse" not in shown
     assert results(shop)["verdict"] == "invalid"
 
+    shop.write({"tests/performance/locustfile.py": "users = []\n"})
+    assert "No User class found!" in load(shop, code=3)
+
 
 def test_too_few_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locust_run, "CONNECT_LIMIT_S", 1.0)

@@ -114,8 +114,15 @@ class LocustRun:
             self._process = subprocess.Popen(
                 command,
                 cwd=root,
-                # A command line is visible to all users, and the URL may hold a password.
-                env={**environ, FOLDER: str(folder), "LOCUST_HOST": url, "PYTHONUNBUFFERED": "1"},
+                # A command line is visible to all users, and the URL may hold a password. If a locustfile has no
+                # users, Locust gives it to pytest, whose plugins do not expect that.
+                env={
+                    **environ,
+                    FOLDER: str(folder),
+                    "LOCUST_HOST": url,
+                    "PYTHONUNBUFFERED": "1",
+                    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -53,7 +53,9 @@ def test_the_terminal_shows_what_decides_first() -> None:
 
 def test_markdown_has_a_table_and_no_html() -> None:
     text = as_markdown(RESULTS)
-    assert text.startswith("# Load test: regression\n\nTarget: http://127.0.0.1:1\nBase: 0123456789, as asked: &lt;main&gt;\n")
+    assert text.startswith(
+        "# Load test: regression\n\nTarget: http://127.0.0.1:1\nBase: 0123456789, as asked: &lt;main&gt;\n"
+    )
     assert "| 50/s | head | 49/s | 500 | 1.25 ms | 0 ms | 100 ms | 0 ms | 2.00% |" in text
     assert "HTTPError: &lt;500&gt;" in text
 
