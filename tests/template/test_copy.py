@@ -153,8 +153,9 @@ def check_left_out(copied: Copy, unwanted: set[str], answers: dict[str, Any]) ->
     readme = (copied.suite / "README.md").read_text(encoding="utf-8")
     noxfile = (copied.root / "noxfile.py").read_text(encoding="utf-8")
     assert mentioned_sessions(readme) <= set(re.findall(r"^    \"(\w+)\": ", noxfile, re.MULTILINE))
-    for name in re.findall(r"^\| `([\w.]+)` \|", readme, re.MULTILINE):
-        assert f"tests/performance/{name}" in files
+    named = re.findall(r"^- `([\w.]+)`:", readme, re.MULTILINE)
+    assert {"settings.toml"} < {*named}
+    assert {f"tests/performance/{name}" for name in named} <= files
 
 
 def lines_in(copied: Copy, names: set[str]) -> int:
