@@ -105,16 +105,14 @@ class Asker:
         while not ERROR.search(output) and time.monotonic() < until_s:  # some servers write it after the answer
             time.sleep(POLL_S)
             output = with_lines(self._app.output_after(begin))
+        if not (errors := ERROR.findall(output)):
+            return ""
         places = [(Path(file), line) for file, line in PLACE.findall(output)]
         own = [
             (file, line) for file, line in places if file.is_relative_to(self._root) and PACKAGES.isdisjoint(file.parts)
         ]
         where = f", {own[-1][0].relative_to(self._root).as_posix()}:{own[-1][1]}" if own else ""
-        return (
-            f"{textwrap.shorten(errors[-1], MOST_SHOWN, placeholder=' …')}{where}"
-            if (errors := ERROR.findall(output))
-            else ""
-        )
+        return textwrap.shorten(errors[-1], MOST_SHOWN, placeholder=" …") + where
 
     def _has_ended(self) -> bool:
         """Return whether the application has ended. The end of a connection is seen before the end of its process."""
