@@ -36,9 +36,18 @@ def test_help_lists_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(f"{name} {text}" in shown for name, text in cli.COMMANDS.items())
 
 
-@pytest.mark.parametrize("arguments", [[], ["cii"], ["--frobnicate"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["cii"],
+        ["--frobnicate"],
+        *(["compare", ""], ["bisect", "v1", ""], ["load", "--base", " "]),  # a variable that is not set
+        *(["compare", "main", "--limit", "0"], ["bisect", "v1", "--limit", "nan"]),
+    ],
+)
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """No command or an unknown one is exit code 2, with the usage."""
+    """No command or an unknown one is exit code 2, with the usage. So is a wrong argument."""
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments)
 

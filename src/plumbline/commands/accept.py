@@ -17,6 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
+    if not options.reason.strip():
+        raise CommandError("--reason needs a text: every report shows it", EXIT_USAGE)
     results = last_results(project.results)
     here, there = git_branch(project.root), results.environment.branch
     if here and there and here != there:

@@ -1,8 +1,10 @@
 """Shared by all commands: the project, and the exit code for each kind of error."""
 
+import argparse
 import contextlib
 import errno
 import functools
+import math
 import os
 import signal
 import stat
@@ -89,6 +91,20 @@ class CommandError(Exception):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def revision(text: str) -> str:
+    """Return an argument that names a commit. It is empty if a pipeline takes it from a variable that is not set."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty text names no commit")
+    return text
+
+
+def seconds(text: str) -> float:
+    """Return an argument that is a time limit."""
+    if not 0 < (limit_s := float(text)) < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no positive number of seconds")
+    return limit_s
 
 
 def this_project() -> Project:

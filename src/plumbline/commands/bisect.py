@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from plumbline.commands.base import CommandError, Project
+from plumbline.commands.base import CommandError, Project, revision, seconds
 from plumbline.commands.measuring_run import measure_whole
 from plumbline.commands.output import TerminalConsole, progress, say, say_wrapped
 from plumbline.comparing.bisection import Slower, Stepper, is_all, share_of, sought
@@ -37,11 +37,12 @@ MOST_NAMED = 5  # other benchmarks that are worse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("good", metavar="GOOD", help="branch, tag or commit that is not slower yet")
-    parser.add_argument("bad", metavar="BAD", nargs="?", default="HEAD", help="a later one, which is (default: HEAD)")
+    parser.add_argument("good", metavar="GOOD", type=revision, help="branch, tag or commit that is not slower yet")
+    later = "a later one, which is (default: HEAD)"
+    parser.add_argument("bad", metavar="BAD", nargs="?", default="HEAD", type=revision, help=later)
     parser.add_argument("-k", dest="name", metavar="NAME", help="only benchmarks with this name, as pytest's -k")
     limit = "time limit of each comparison (default: 120)"
-    parser.add_argument("--limit", type=float, default=120.0, metavar="SECONDS", help=limit)
+    parser.add_argument("--limit", type=seconds, default=120.0, metavar="SECONDS", help=limit)
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
@@ -187,7 +188,7 @@ class _Bisection:
         git, parts = Git(self.project.root), [(self.commits[0], end.good), (end.bad, self.commits[-1])]
         bad = describe_commit(git, end.bad)
         say(f"\nFirst bad commit: {bad.name}")
-        say_wrapped(f"  {bad.subject}\n  {bad.author}, {bad.date}")
+        say_wrapped(f"  {form.plain(bad.subject)}\n  {form.plain(bad.author)}, {bad.date}")
         if end.skipped:
             say_wrapped("\nIt may also be one of these, which can't be tested:")
             say_wrapped("\n".join(f"  {commit_text(describe_commit(git, name))}" for name in end.skipped))

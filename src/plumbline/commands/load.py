@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from plumbline import __version__
 from plumbline.adopting.load_starter import load_starter
-from plumbline.commands.base import CommandError, Project
+from plumbline.commands.base import CommandError, Project, revision
 from plumbline.commands.output import add_to_summary, make_folder, say, say_wrapped
 from plumbline.comparing.comparison import sides_of
 from plumbline.comparing.statistics.inference import ComparisonInvalid
@@ -52,7 +52,7 @@ NO_LOCUST = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--starter", action="store_true", help=f"write {SUITE}/{LOCUSTFILE} to begin with, and end")
-    parser.add_argument("--base", metavar="REV", default="", help="commit to compare with (default: as for ci)")
+    parser.add_argument("--base", metavar="REV", type=revision, help="commit to compare with (default: as for ci)")
     parser.add_argument("--alone", action="store_true", help="compare with no commit: only the budgets decide")
     parser.add_argument("--host", metavar="URL", default="", help="application that already runs, as PERF_API_URL")
     parser.add_argument(
@@ -131,7 +131,7 @@ def _base(project: Project, options: argparse.Namespace, settings: Settings) -> 
     if options.alone or not (options.base or is_proposed(project.root)):
         return None
     try:
-        return find_base(project.root, options.base)
+        return find_base(project.root, options.base or "")
     except NoBase as error:
         raise CommandError(str(error), EXIT_USAGE if options.base else EXIT_INVALID) from None
 
