@@ -42,7 +42,12 @@ def test_help_lists_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
         [],
         ["cii"],
         ["--frobnicate"],
-        *(["compare", ""], ["bisect", "v1", ""], ["load", "--base", " "]),  # a variable that is not set
+        *(
+            ["compare", ""],
+            ["bisect", "v1", ""],
+            ["load", "--host", " "],
+            ["accept", "a", "--reason", ""],
+        ),  # a variable that is not set
         *(["compare", "main", "--limit", "0"], ["bisect", "v1", "--limit", "nan"]),
     ],
 )

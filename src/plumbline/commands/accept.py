@@ -2,7 +2,7 @@
 
 import argparse
 
-from plumbline.commands.base import CommandError, Project
+from plumbline.commands.base import CommandError, Project, not_empty
 from plumbline.commands.output import last_results, say
 from plumbline.judging.accepted import FILE, accepted_now, matching, read_accepted, write_accepted
 from plumbline.project import EXIT_PASS, EXIT_USAGE, nox_command
@@ -13,12 +13,12 @@ EXAMPLE = 'plumbline accept "test_checkout.py::*" --reason "prices are checked n
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("keys", nargs="+", metavar="KEY", help="key of a benchmark; * and ? match as in file names")
-    parser.add_argument("--reason", required=True, help="why it may be slower; every report shows this text")
+    parser.add_argument(
+        "--reason", required=True, type=not_empty, help="why it may be slower; every report shows this text"
+    )
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
-    if not options.reason.strip():
-        raise CommandError("--reason needs a text: every report shows it", EXIT_USAGE)
     results = last_results(project.results)
     here, there = git_branch(project.root), results.environment.branch
     if here and there and here != there:

@@ -93,10 +93,10 @@ class CommandError(Exception):
         self.exit_code = exit_code
 
 
-def revision(text: str) -> str:
-    """Return an argument that names a commit. It is empty if a pipeline takes it from a variable that is not set."""
+def not_empty(text: str) -> str:
+    """Return an argument that a pipeline may take from a variable. It is empty if the variable is not set."""
     if not text.strip():
-        raise argparse.ArgumentTypeError("an empty text names no commit")
+        raise argparse.ArgumentTypeError("it is empty")
     return text
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from plumbline.commands.base import CommandError, Project, revision, seconds
+from plumbline.commands.base import CommandError, Project, not_empty, seconds
 from plumbline.commands.measuring_run import measure_whole
 from plumbline.commands.output import TerminalConsole, progress, say, say_wrapped
 from plumbline.comparing.bisection import Slower, Stepper, is_all, share_of, sought
@@ -37,9 +37,9 @@ MOST_NAMED = 5  # other benchmarks that are worse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("good", metavar="GOOD", type=revision, help="branch, tag or commit that is not slower yet")
+    parser.add_argument("good", metavar="GOOD", type=not_empty, help="branch, tag or commit that is not slower yet")
     later = "a later one, which is (default: HEAD)"
-    parser.add_argument("bad", metavar="BAD", nargs="?", default="HEAD", type=revision, help=later)
+    parser.add_argument("bad", metavar="BAD", nargs="?", default="HEAD", type=not_empty, help=later)
     parser.add_argument("-k", dest="name", metavar="NAME", help="only benchmarks with this name, as pytest's -k")
     limit = "time limit of each comparison (default: 120)"
     parser.add_argument("--limit", type=seconds, default=120.0, metavar="SECONDS", help=limit)

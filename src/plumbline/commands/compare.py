@@ -5,7 +5,7 @@ import time
 
 from msgspec.structs import replace
 
-from plumbline.commands.base import CommandError, Project, revision, seconds
+from plumbline.commands.base import CommandError, Project, not_empty, seconds
 from plumbline.commands.ci import confirm
 from plumbline.commands.measuring_run import measure
 from plumbline.commands.output import make_room, report
@@ -20,7 +20,7 @@ EXAMPLE = "plumbline compare main -- -k checkout"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("revision", metavar="REV", type=revision, help="branch, tag or commit to compare with")
+    parser.add_argument("revision", metavar="REV", type=not_empty, help="branch, tag or commit to compare with")
     parser.add_argument("--limit", type=seconds, default=300.0, metavar="SECONDS", help="time limit (default: 300)")
 
 

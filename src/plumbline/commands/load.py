@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from plumbline import __version__
 from plumbline.adopting.load_starter import load_starter
-from plumbline.commands.base import CommandError, Project, revision
+from plumbline.commands.base import CommandError, Project, not_empty
 from plumbline.commands.output import add_to_summary, make_folder, say, say_wrapped
 from plumbline.comparing.comparison import sides_of
 from plumbline.comparing.statistics.inference import ComparisonInvalid
@@ -52,13 +52,12 @@ NO_LOCUST = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--starter", action="store_true", help=f"write {SUITE}/{LOCUSTFILE} to begin with, and end")
-    parser.add_argument("--base", metavar="REV", type=revision, help="commit to compare with (default: as for ci)")
+    parser.add_argument("--base", metavar="REV", type=not_empty, help="commit to compare with (default: as for ci)")
     parser.add_argument("--alone", action="store_true", help="compare with no commit: only the budgets decide")
-    parser.add_argument("--host", metavar="URL", default="", help="application that already runs, as PERF_API_URL")
-    parser.add_argument(
-        "--workers-from", metavar="HOST:PORT", default="", help="where Locust workers from elsewhere connect"
-    )
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="how many to wait for (default: 1)")
+    parser.add_argument("--host", metavar="URL", type=not_empty, help="application that already runs, as PERF_API_URL")
+    from_elsewhere = "where Locust workers from elsewhere connect"
+    parser.add_argument("--workers-from", metavar="HOST:PORT", type=not_empty, help=from_elsewhere)
+    parser.add_argument("--workers", type=int, metavar="N", help="how many to wait for (default: 1)")
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
@@ -102,7 +101,7 @@ def _write_starter(project: Project, locustfile: Path) -> int:
     return EXIT_PASS
 
 
-def _settings(settings: Settings, host: str) -> Settings:
+def _settings(settings: Settings, host: str | None) -> Settings:
     """Return the settings, without servers and `prepare` if the application already runs."""
     urls = {**settings.external_urls, **({"app": host} if host else {})}
     if "app" not in urls:
@@ -113,17 +112,20 @@ def _settings(settings: Settings, host: str) -> Settings:
 
 
 def _workers(options: argparse.Namespace) -> Workers | None:
-    if not options.workers_from:
+    if not options.workers_from and options.workers is None:
         return None
-    host, _, port = options.workers_from.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536 or options.workers < 1:
+    host, _, port = (options.workers_from or "").rpartition(":")
+    number = 1 if options.workers is None else options.workers
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536 or number < 1:
         text = "--workers-from needs HOST:PORT, such as 0.0.0.0:5557, and --workers a positive number"
         raise CommandError(text, EXIT_USAGE)
-    return Workers(host, int(port), options.workers)
+    return Workers(host, int(port), number)
 
 
 def _base(project: Project, options: argparse.Namespace, settings: Settings) -> Base | None:
     """Return the commit to compare with. A proposed change has one unless `--alone`, or an application that runs."""
+    if options.base and options.alone:
+        raise CommandError("--alone goes without --base", EXIT_USAGE)
     if "app" in settings.external_urls or options.workers_from:
         if options.base:
             raise CommandError("--base needs applications that Plumbline starts and loads from here", EXIT_USAGE)

@@ -27,17 +27,12 @@ def test_results_of_another_branch_are_refused(tmp_path: Path) -> None:
         accepted(tmp_path, "slow")
 
 
-def test_a_reason_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(CommandError, match="--reason needs a text"):
-        accepted(tmp_path, "main", reason=" ")
-
-
-def accepted(folder: Path, branch: str, reason: str = "it does more") -> list[str]:
+def accepted(folder: Path, branch: str) -> list[str]:
     """Accept a regression that was measured on a branch, and return the accepted keys."""
     project = Project(Repository.create(folder / "shop", {"a.py": ""}).root, Settings())
     found = results(benchmark(KEY, "regression"), verdict="regression")
     project.results.mkdir()
     project.baselines.mkdir(parents=True)
     write_results(project.results / RESULTS, replace(found, environment=replace(found.environment, branch=branch)))
-    accept.run(project, argparse.Namespace(keys=[KEY], reason=reason))
+    accept.run(project, argparse.Namespace(keys=[KEY], reason="it does more"))
     return [*read_accepted(project.baselines)]

@@ -35,6 +35,8 @@ def suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache_home: Path) -> 
         (["--host", "http://127.0.0.1:9"], "", 3, "app is not ready"),
         (["--host", "http://127.0.0.1:9", "--base", "main"], "", 2, "--base needs applications"),
         (["--workers-from", "5557"], "", 2, "--workers-from needs HOST:PORT"),
+        (["--workers", "2"], "", 2, "--workers-from needs HOST:PORT"),
+        (["--alone", "--base", "main"], "", 2, "--alone goes without --base"),
         (["--base", "nowhere"], "", 2, "not a git repository"),
     ],
 )
