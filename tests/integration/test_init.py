@@ -144,7 +144,12 @@ def test_an_application(begun: Project) -> None:
         ("test_routes.py::test_get[/orders]", "new"),
         ("test_post.py::test_post", "new"),
     }
-    for shown in "src/shop/main.py:", '+DB_HOST = "{postgres.host}"', "GET /me  401", "not asked: GET /orders/delete":
+    for shown in (
+        "src/shop/main.py:",
+        '+DB_HOST = "{postgres.host}"',
+        "GET /me  401: wants a login",
+        "not asked: GET /orders/delete",
+    ):
         assert shown in done.output
     assert {test["outcome"] for test in begun.results()["tests"] if "test_logged_in" in test["key"]} == {"skipped"}
 

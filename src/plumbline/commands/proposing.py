@@ -210,5 +210,6 @@ def _default_port(proposal: Proposal) -> str:
 
 
 def _answer(one: Answer) -> str:
-    said = ": ".join(filter(None, [str(one.status or "no answer"), one.error]))
+    why = one.error or ("wants a login" if one.status in (401, 403) else "")
+    said = ": ".join(filter(None, [str(one.status or "no answer"), why]))
     return f"{one.route.method} {one.route.path}  {said}"

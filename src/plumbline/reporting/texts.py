@@ -17,7 +17,7 @@ REASONS: dict[Kind, str] = {
     "tail_slower": "some calls are slower than in the base, by {listed}",
     "comparison_failed": "could not be compared with the base: {reason.detail}",
     "copy_failed": "it runs in the working tree, but not in the copy that is compared with the base: {reason.detail}",
-    "new_in_change": "new in this change, so there is no base to compare it with: {reason.detail}",
+    "new_in_change": "new in this change, and the base commit can't run it: {reason.detail}",
     "no_time_left": "not compared with the base, as the time was up: raise duet_budget_s of [gate]",
     "application_elsewhere": "not compared with the base: PERF_API_URL is one application for both",
     "baseline_edited": "a new baseline entry does not accept this; if it is intended: {accept}",
