@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from plumbline import __version__
 from plumbline.adopting.load_starter import load_starter
 from plumbline.commands.base import CommandError, Project, not_empty
-from plumbline.commands.output import add_to_summary, make_folder, say, say_wrapped
+from plumbline.commands.output import add_to_summary, make_room, say, say_wrapped
 from plumbline.comparing.comparison import sides_of
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.trees.git import Base, NoBase, find_base, is_proposed
@@ -71,8 +71,15 @@ def run(project: Project, options: argparse.Namespace) -> int:
         advice = f"`{nox_command()} -s load -- --starter` writes one to begin with"
         raise CommandError(f"there is no {name}, which says what users do: {advice}", EXIT_USAGE)
     settings, workers = _settings(project.settings, options.host), _workers(options)
-    _make_room(project)
-    base = _base(project, options, settings)
+    with make_room(project.results, (RESULTS, REPORT, PAGE)):
+        results = _run(project, settings, locustfile, workers, _base(project, options, settings))
+    return _report(project, results)
+
+
+def _run(
+    project: Project, settings: Settings, locustfile: Path, workers: Workers | None, base: Base | None
+) -> LoadResults:
+    """Start the applications, put load on them, and judge. Raises CommandError."""
     described = [f"{stage.rate_per_s:g}/s for {stage.duration_s:g} s" for stage in settings.load.all_stages]
     say(f"load test: {', '.join(described)}, {settings.load.number_of_users} users")
     created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -89,7 +96,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
         results = replace(results, findings=[Finding("invalid", str(error))])
     except ServiceError as error:
         raise CommandError(str(error), EXIT_USAGE) from None
-    return _report(project, results)
+    return results
 
 
 def _write_starter(project: Project, locustfile: Path) -> int:
@@ -173,13 +180,6 @@ def _code(verdict: Verdict, settings: Settings) -> int:
     if verdict == "inconclusive":
         return EXIT_INCONCLUSIVE if "inconclusive" in settings.gate.fail_on else EXIT_PASS
     return CODES[verdict]
-
-
-def _make_room(project: Project) -> None:
-    """Remove the files of an earlier load test, so that nobody reads them as those of this one."""
-    make_folder(project.results)
-    for name in (RESULTS, REPORT, PAGE):
-        (project.results / name).unlink(missing_ok=True)
 
 
 def _report(project: Project, results: LoadResults) -> int:

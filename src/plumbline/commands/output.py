@@ -38,6 +38,7 @@ from plumbline.results.schema import Results
 from plumbline.services.redaction import Terminal, known_secrets, redactor
 
 MOST_RECENT = 60  # runs of the history that the trend is looked for in
+OF_A_RUN = (RESULTS, REPORT, JUNIT, HTML, "*.log")
 ASIDE = ".last-"  # begins the names of an earlier run's files until this run has begun
 
 
@@ -104,8 +105,8 @@ def _write_html(project: Project, results: Results, runs: Sequence[Run]) -> str:
 
 
 @contextlib.contextmanager
-def make_room(folder: Path) -> Iterator[None]:
-    """Remove the files of an earlier run, and bring them back if the arguments are wrong, so that nothing runs.
+def make_room(folder: Path, files: Sequence[str] = OF_A_RUN) -> Iterator[None]:
+    """Remove these files of an earlier run, and bring them back if the arguments are wrong, so that nothing runs.
 
     Raises ResultsError now, before measuring, if the folder can't be written.
     """
@@ -113,7 +114,7 @@ def make_room(folder: Path) -> Iterator[None]:
     write_whole(folder / ".writable", "")
     (folder / ".writable").unlink()
     _remove_asides(folder)  # of a run that was killed
-    for path in [*(folder / name for name in (RESULTS, REPORT, JUNIT, HTML)), *folder.glob("*.log")]:
+    for path in [path for name in files for path in folder.glob(name)]:
         try:
             path.replace(folder / f"{ASIDE}{path.name}")
         except FileNotFoundError:

@@ -49,6 +49,20 @@ def test_bad_input(
     assert message in " ".join((shown.out + shown.err).split())
 
 
+def test_a_wrong_option_keeps_the_results_of_an_earlier_run(suite: Path) -> None:
+    earlier = suite.parents[1] / "perf-results" / "load.json"
+    earlier.parent.mkdir()
+    earlier.touch()
+    assert cli.main(["load", "--host", "http://shop.example"]) == 2
+    assert earlier.exists()
+
+
+def test_a_file_in_place_of_the_results_folder(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (suite.parents[1] / "perf-results").touch()
+    assert cli.main(["load"]) == 3
+    assert "can't be written" in capsys.readouterr().err
+
+
 def test_without_locust(suite: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert suite.is_dir()
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)

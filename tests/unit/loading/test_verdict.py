@@ -62,6 +62,8 @@ def test_the_budgets_must_hold_up_to_the_least_rate() -> None:
     ramp = [figures(rate_per_s=stage.rate_per_s) for stage in stages]
     ramp[2] = figures(rate_per_s=150, p99_ms=51)
     assert highest_rate(ramp, BUDGETS) == 100  # the last stage does not count any more
+    few = figures(requests=50)
+    assert highest_rate([ramp[0], few], BUDGETS) == 50  # so few requests can't show that the budget is kept
     for least, verdict in ((None, "regression"), (100, "pass"), (101, "regression"), (150, "regression")):
         budgets = LoadBudgets(p99_ms=50, least_rate_per_s=least)
         assert overall(judge_head(ramp, LoadSettings(stages=stages, budgets=budgets)), []) == verdict
