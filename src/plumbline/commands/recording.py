@@ -7,6 +7,7 @@ from plumbline.comparing.trees.data_branch import PushFailed, push_file, read_br
 from plumbline.comparing.trees.git import is_default_branch
 from plumbline.judging.chain import MOST_RUNS, run_of
 from plumbline.project import EXIT_INVALID, EXIT_USAGE
+from plumbline.reporting.format import plain
 from plumbline.results.files import ResultsError
 from plumbline.results.history import History, Run, file_of, read_folder, read_lines, write_line
 from plumbline.results.schema import Results
@@ -25,7 +26,7 @@ def read_history(project: Project, most: int | None = MOST_RUNS) -> History:
 
 def problem_lines(history: History) -> list[str]:
     """Return a line for each of the first problems, and for the number of all others."""
-    lines = [f"not used: {problem}" for problem in history.problems[:_MOST_PROBLEMS]]
+    lines = [f"not used: {plain(problem)}" for problem in history.problems[:_MOST_PROBLEMS]]
     more = len(history.problems) - len(lines)
     return [*lines, f"not used: {more:,} more lines"] if more else lines
 

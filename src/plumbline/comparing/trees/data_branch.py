@@ -74,7 +74,8 @@ def read_branch(root: Path, branch: str, most: int | None = None) -> Iterator[tu
         return
     tip = git.commit(_tracking(git, branch), f"refs/heads/{branch}")
     listed = git.ask("ls-tree", "-r", "-z", "--name-only", tip).split("\0") if tip else []
-    names = sorted(name for name in listed if name.endswith(SUFFIXES))[-most if most else 0 :]
+    # `cat-file` reads a name for each line. No name that Plumbline gives has a line break.
+    names = sorted(name for name in listed if name.endswith(SUFFIXES) and "\n" not in name)[-most if most else 0 :]
     if not names:
         return
     command, environ = git_command(git.top, "cat-file", "--batch")

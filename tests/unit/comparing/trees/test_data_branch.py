@@ -47,6 +47,13 @@ def test_concurrent_pushes_all_arrive(clones: list[Repository]) -> None:
     assert clones[0].git("rev-parse", "--is-shallow-repository") == "false"
 
 
+def test_a_name_with_a_line_break_hides_no_other_file(clones: list[Repository]) -> None:
+    for name in ("a\nb.jsonl", "c.jsonl"):
+        push_file(clones[0].root, BRANCH, name, name.encode())
+
+    assert [*read_branch(clones[0].root, BRANCH)] == [(f"{BRANCH}:c.jsonl", b"c.jsonl")]
+
+
 def test_a_push_that_comes_second_is_made_again_on_top(
     clones: list[Repository], monkeypatch: pytest.MonkeyPatch
 ) -> None:
