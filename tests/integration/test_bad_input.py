@@ -205,6 +205,17 @@ def test_a_budget_of_a_benchmark_that_was_not_selected_is_valid(project: Project
     assert "no such benchmark" not in done.output
 
 
+def test_budgets_are_valid_if_the_collection_is_interrupted(project: Project) -> None:
+    """Their benchmarks were not collected yet."""
+    project.write("settings.toml", SETTINGS + BUDGETS)
+    project.write("conftest.py", "def pytest_itemcollected():\n    raise KeyboardInterrupt\n")
+
+    done = project.run("ci")
+
+    assert done.code == 130, done.output
+    assert "no such benchmark" not in done.output
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="nothing is pinned here")
 def test_a_core_that_is_not_allowed_is_refused(project: Project) -> None:
     """Otherwise nothing would be pinned, and every result inconclusive."""

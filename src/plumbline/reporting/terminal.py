@@ -219,7 +219,8 @@ def _table(benchmarks: Sequence[Benchmark], page: _Page) -> None:
 def _aligned(column: Sequence[str]) -> list[str]:
     """Return cells with figures one below the other, whatever they are per: `57.1 µs` above `1.90 µs/row`."""
     tails = [cell_len(text.partition("/")[2]) + ("/" in text) for text in column]
-    return [text and text + " " * (max(tails) - tail) for text, tail in zip(column, tails, strict=True)]
+    longest = max(tails, default=0)
+    return [text and text + " " * (longest - tail) for text, tail in zip(column, tails, strict=True)]
 
 
 class Progress:

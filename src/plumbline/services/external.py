@@ -37,7 +37,7 @@ class _External(Service):
     def __init__(self, name: Literal["redis", "postgres", "app"], context: Context) -> None:
         settings, variable = context.settings, URL_VARIABLES[name]
         if name not in settings.external_urls:
-            raise ServiceError(f"{name} is external in settings.toml: set {variable} to its URL")
+            raise ServiceError(f"{name} is external: set {variable} to its URL")
         address = Address.parse(settings.external_urls[name], variable, SCHEMES[name])
         misplaced = [key for key, _ in parse_qsl(address.options, keep_blank_values=True) if ELSEWHERE.fullmatch(key)]
         if misplaced:

@@ -135,16 +135,19 @@ class SuiteRun:
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
         self._deselected += [key for item in items if (key := self._context.key_of(item))]
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection(self, session: pytest.Session) -> Generator[None, object, object]:
         """Reject unknown benchmark keys in the settings: a typo would silently switch a budget off."""
+        outcome = yield  # raises if the collection is interrupted, because some benchmarks are then missing
         if self._context.exit_code is not None:
-            return
+            return outcome
         known = {*self._deselected, *map(self._context.key_of, session.items)}
         whole, suite = self._collected_files, self._context.suite
         try:
             check_keys(self._context.settings, known, lambda file: file in whole or not (suite / file).is_file())
         except SettingsError as error:
             self._context.end(str(error), EXIT_USAGE)
+        return outcome
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:

@@ -193,7 +193,7 @@ def test_options_that_name_another_server(make_services: MakeServices, option: s
 
 def test_external_without_a_url(make_services: MakeServices) -> None:
     """The message names the variable."""
-    with pytest.raises(ServiceError, match=r"redis is external in settings\.toml: set PERF_REDIS_URL"):
+    with pytest.raises(ServiceError, match=r"redis is external: set PERF_REDIS_URL"):
         make_services('backend = "external"').begin()
 
 

@@ -61,7 +61,7 @@ def check_out(git: Git, commit: str, tree: Path, head: Head, without: Sequence[s
     The paths `without` are left out. `below`: the path of a submodule in the working tree. Raises NoBase.
     """
     tree.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=tree.parent) as folder:  # a later run removes that of a killed one
         environ = {"GIT_INDEX_FILE": str(Path(folder, "index")), "GIT_WORK_TREE": str(tree)}
         _write_files(git, commit, tree, environ)
         for name in git.names("--", *(f":(literal){name}" for name in without), environ=environ) if without else []:
