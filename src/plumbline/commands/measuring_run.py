@@ -135,8 +135,8 @@ def _temporary_folder() -> Iterator[Path]:
                     shutil.rmtree(left, ignore_errors=True)
         folder = Path(tempfile.mkdtemp(dir=folders))
     except OSError as error:
-        advice = "set XDG_CACHE_HOME to a folder with free space"
-        raise CommandError(f"no temporary folder can be made: {error}; {advice}", EXIT_INVALID) from None
+        advice = "; set XDG_CACHE_HOME to a folder with free space" if error.errno else ""  # or the error has its own
+        raise CommandError(f"no temporary folder can be made: {error}{advice}", EXIT_INVALID) from None
     try:
         with contextlib.suppress(OSError):
             held.hold(folder / HELD)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import textwrap
 import threading
 import time
@@ -170,6 +171,21 @@ def test_the_collector_is_as_before() -> None:
     blocks(lambda: sum(range(10_000)))
     assert gc.isenabled()
     assert sys.getprofile() is None
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the file stays until the end")
+def test_a_killed_process_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even while allocations are traced."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    files = []
+
+    def body() -> None:
+        sum(range(10_000))
+        files.extend(tmp_path.iterdir())
+
+    found = blocks(body)
+    assert found
+    assert files == []
 
 
 def test_a_process_that_forks() -> None:

@@ -45,6 +45,7 @@ class Memory:
         self._memray: Any = None
         self._tracker: Any = None
         self._file = ""
+        self._handle: int | None = None  # of this file
         self._began_s = self._cpu_s = 0.0
         self._collects = False
         self._blocks = 0
@@ -91,8 +92,7 @@ class Memory:
                 found = [block.found() for block in blocks]
             return [NOTHING, *found]
         finally:
-            with contextlib.suppress(OSError):
-                os.unlink(self._file)  # noqa: PTH108
+            self._remove()
 
     def _start(self) -> None:
         greenlets = getattr(sys.modules.get("greenlet"), "__version__", "2")
@@ -100,17 +100,27 @@ class Memory:
             self._why = f"memray needs greenlet 2 or newer, and this is {greenlets}"
             return
         try:
-            handle, self._file = tempfile.mkstemp(prefix="plumbline-", suffix=".memray")
-            os.close(handle)
+            self._handle, self._file = tempfile.mkstemp(prefix="plumbline-", suffix=".memray")
             destination = self._memray.FileDestination(self._file, overwrite=True, compress_on_exit=False)
             tracker = self._memray.Tracker(destination=destination, memory_interval_ms=NEVER_MS)
             tracker.__enter__()
         except Exception as error:  # for example, another tracker
             self._why = f"memray does not begin: {error}"
             return
+        opened = f"/proc/self/fd/{self._handle}"
+        if os.path.exists(opened):  # noqa: PTH110  # on Linux, a process that is killed leaves no file
+            os.unlink(self._file)  # noqa: PTH108
+            self._file = opened
         self._tracker = tracker
         self._collects = gc.isenabled()
         gc.disable()
+
+    def _remove(self) -> None:
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+            with contextlib.suppress(OSError):
+                os.unlink(self._file)  # noqa: PTH108
 
     def _stop(self) -> None:
         tracker, self._tracker = self._tracker, None
