@@ -177,7 +177,7 @@ def test_the_collector_is_as_before() -> None:
 def test_a_killed_process_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even while allocations are traced."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    files = []
+    files = list[Path]()
 
     def body() -> None:
         sum(range(10_000))
