@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from plumbline.comparing.trees.git import FETCH_LIMIT_S, Git, NoBase
+from plumbline.comparing.trees.git import FETCH_LIMIT_S, UNTRACKED, Git, NoBase
 from plumbline.processes import last_lines
 
 LEAST_FREE_BYTES = 1 << 20
@@ -33,7 +33,7 @@ class Head:
 
 def listed_by_git(git: Git) -> set[str]:
     """Return the tracked and untracked files of the working tree and its submodules, without ignored files."""
-    paths = {name: git.top / name for name in git.names("--cached", "--others", "--exclude-standard")}
+    paths = {name: git.top / name for name in git.names("--cached", *UNTRACKED)}
     # Git also lists the files of a folder that was replaced by a link.
     folders = {folder for folder in {path.parent for path in paths.values()} if folder.resolve() == folder}
     files = {name for name, one in paths.items() if one.parent in folders and (one.is_symlink() or one.is_file())}

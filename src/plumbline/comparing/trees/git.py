@@ -21,6 +21,8 @@ FETCH_LIMIT_S = 20.0
 COMMAND_LIMIT_S = 120.0
 DEEPENING = ("--deepen=50", "--deepen=500", "--unshallow")
 MOST_SHOWN = 3
+# Options for untracked files. An installation with setuptools writes *.egg-info, which is no change of the code.
+UNTRACKED = ("--others", "--exclude-standard", "--exclude=*.egg-info/")
 # Environment variables that name the target of a proposed change. The first one that is set counts.
 TARGETS = (
     "PERF_BASE",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from plumbline.comparing.trees.git import Git
+from plumbline.comparing.trees.git import UNTRACKED, Git
 from plumbline.comparing.trees.trace import COMPILED_FOLDER
 
 # Larger files and folders, folders with more files, and everything beyond the total are linked instead of copied.
@@ -53,13 +53,12 @@ def find_extras(git: Git, submodules: Iterable[str], results: Path, also_copy: S
     `levels`: how many folders above the repository `also_copy` can name. Raises NoBase, and CopyFailed if a path in
     `also_copy` does not exist.
     """
-    options = ("--others", "--exclude-standard")
-    untracked = git.names(*options)
-    found = [git.top / name for name in git.names(*options, "--ignored", "--directory")]
+    untracked = git.names(*UNTRACKED)
+    found = [git.top / name for name in git.names(*UNTRACKED, "--ignored", "--directory")]
     found += [git.top / name for name in untracked if name.endswith("/")]  # nested repositories
     for name in submodules:
         inner = Git(git.top / name)
-        found += [inner.top / each for each in inner.names(*options, "--ignored", "--directory")]
+        found += [inner.top / each for each in inner.names(*UNTRACKED, "--ignored", "--directory")]
     # If a cache has its own .gitignore, git lists its files.
     folders = {folder for path in found for folder in (path, *path.parents) if folder.is_relative_to(git.top)}
     left_out = {results, *filter(_is_cache, folders - {git.top})}

@@ -53,6 +53,17 @@ def test_both_copies_have_what_git_ignores(repository: Repository, cache: Path) 
     assert sides.extras == Extras(sorted(names), [])
 
 
+def test_what_an_installation_writes_is_no_change(repository: Repository, cache: Path) -> None:
+    """Both copies have it, whether git ignores it or not."""
+    repository.write({"shop.egg-info/PKG-INFO": "Name: shop"})
+
+    sides = make(repository.root, cache)
+
+    assert not sides.differ
+    for side in (sides.base, sides.head):
+        assert (side.tree / "shop.egg-info" / "PKG-INFO").read_text() == "Name: shop"
+
+
 def test_a_side_that_writes_to_an_ignored_file_does_not_change_the_working_tree(
     repository: Repository, cache: Path
 ) -> None:
