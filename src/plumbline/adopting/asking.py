@@ -12,7 +12,7 @@ import httpx
 
 from plumbline.adopting.routes import may_change_something
 from plumbline.adopting.tried import Answer, Route
-from plumbline.processes import with_lines
+from plumbline.processes import printable, with_lines
 from plumbline.services.application import Application
 from plumbline.services.at_start.plumbline_reads import PACKAGES
 
@@ -104,7 +104,7 @@ class Asker:
         until_s, output = time.monotonic() + END_LIMIT_S, ""
         while not ERROR.search(output) and time.monotonic() < until_s:  # some servers write it after the answer
             time.sleep(POLL_S)
-            output = with_lines(self._app.output_after(begin))
+            output = printable(with_lines(self._app.output_after(begin)))
         if not (errors := ERROR.findall(output)):
             return ""
         places = [(Path(file), line) for file, line in PLACE.findall(output)]

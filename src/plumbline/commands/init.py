@@ -157,7 +157,7 @@ def _first_run(root: Path, tried: Tried, possible: Sequence[Login]) -> int:
         say(f"\nSo far, {problem}. The next run uses that.")
     if hidden := suite_lines(root):
         say("\n" + "\n".join(hidden))
-    if failed := sum(answer.status >= 500 for answer in tried.answers):
+    if failed := sum(answer.status >= 500 or not answer.status for answer in tried.answers):
         say(f"\n{failed} of {len(tried.answers)} routes failed, and are not measured: see above what they answered.")
     if code == EXIT_PASS:
         say("\nCommit these files. From then on, each pull request is compared with its base.")

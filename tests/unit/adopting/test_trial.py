@@ -81,7 +81,7 @@ FASTAPI = """
 
     @app.get("/broken")
     async def broken():
-        raise RuntimeError(settings.secret_key)
+        raise RuntimeError("\\x1b[31m" + settings.secret_key)
 """
 
 
@@ -143,6 +143,9 @@ def test_fastapi(trial: Try, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     }
     assert [one.body for one in tried.routes if one.method == "POST"] == [{"name": "pen", "count": 1}]
     assert {one.route.path: one.status for one in tried.answers} == {"/up": 200, "/items": 200, "/broken": 500}
+    [error] = [one.error for one in tried.answers if one.error]
+    assert error.startswith("RuntimeError: ")
+    assert "\x1b" not in error
     assert [one.path for one in tried.left_out] == ["/account/delete"]
 
 
