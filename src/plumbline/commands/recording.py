@@ -4,7 +4,7 @@ from itertools import chain
 
 from plumbline.commands.base import CommandError, Project
 from plumbline.comparing.trees.data_branch import PushFailed, push_file, read_branch
-from plumbline.comparing.trees.git import is_default_branch
+from plumbline.comparing.trees.git import Git, NoBase, is_default_branch
 from plumbline.judging.chain import MOST_RUNS, run_of
 from plumbline.project import EXIT_INVALID, EXIT_USAGE
 from plumbline.reporting.format import plain
@@ -53,8 +53,10 @@ def push_run(project: Project, results: Results) -> str:
     if branch == results.environment.branch:
         raise CommandError(f"{branch} is the default branch: name another `branch` in [history]", EXIT_USAGE)
     try:
+        if Git(project.root).ask("check-ref-format", "--branch", branch) != branch:
+            raise CommandError(f"{branch!r} is no name of a branch: change `branch` in [history]", EXIT_USAGE)
         added = push_file(project.root, branch, *file_of(run))
-    except PushFailed as error:
+    except (NoBase, PushFailed) as error:
         advice = "the job needs the right to write to the repository (GitHub: `permissions: contents: write`)"
         raise CommandError(f"the history could not be pushed to {branch}: {error}\n{advice}", EXIT_INVALID) from None
     return f"{'added to' if added else 'already in'} the history on {branch}: {run.commit[:10]}"

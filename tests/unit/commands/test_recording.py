@@ -135,6 +135,16 @@ def test_a_run_is_pushed_only_if_asked(project: Project, capsys: pytest.CaptureF
     assert refused.value.exit_code == EXIT_INVALID
 
 
+@pytest.mark.parametrize("branch", ["HEAD", "a b", "-x"])
+def test_a_wrong_name_of_a_branch_is_wrong_usage(project: Project, branch: str) -> None:
+    """A push to `HEAD` would move the fetched default branch of this clone."""
+    project = Project(project.root, Settings(history=HistorySettings(branch=branch)))
+    report(project, run(1, 0), html=False, keep=True)
+    with pytest.raises(CommandError, match="is no name of a branch") as usage:
+        report_command.run(project, asked(push_history=True))
+    assert usage.value.exit_code == EXIT_USAGE
+
+
 def test_the_history_is_exported_for_otava(project: Project, tmp_path: Path) -> None:
     """Runs of the newest run's kind of machine. Each cell has a number, as Otava needs."""
     other = run(2, 1)
