@@ -61,7 +61,7 @@ class LoadSettings(Struct, frozen=True, forbid_unknown_fields=True):
     #: Locust processes for each side. 0 means one for each 200 arrivals per second, as far as cores are free.
     processes: Annotated[int, Meta(ge=0, le=256)] = 0
     #: Seconds for which base or head gets the load before the other side's turn.
-    window_s: Positive = 10.0
+    window_s: Annotated[float, Meta(ge=0.1, le=1e9)] = 10.0
     #: The first seconds of each window, which are not measured.
     leave_out_s: Annotated[float, Meta(ge=0, le=1e9)] = 2.0
     #: Seconds after the last arrival in which answers still count. A request without an answer has failed.
@@ -84,6 +84,10 @@ class LoadSettings(Struct, frozen=True, forbid_unknown_fields=True):
         shortest = min(self.window_s, *(stage.duration_s for stage in self.all_stages))
         if self.leave_out_s >= shortest:
             raise ValueError(f"leave_out_s = {self.leave_out_s:g} leaves nothing of a window of {shortest:g} s")
+        if self.tolerance >= self.minimum_effect:
+            raise ValueError(
+                f"minimum_effect = {self.minimum_effect:g} must be larger than tolerance = {self.tolerance:g}"
+            )
         least = self.budgets.least_rate_per_s
         if least is not None and least > rates[-1]:
             raise ValueError(f"budgets.least_rate_per_s = {least:g}, but the highest rate is {rates[-1]:g}")

@@ -85,7 +85,7 @@ def _changed(change: Change) -> str:
         shown = lambda share: percent(share) or "0 %"  # noqa: E731
     verb = "fell by" if change.figure == "highest rate" else "changed by"
     if change.high > MOST_SHOWN:
-        return f"{verb} {shown(change.change)} (too few windows for a useful interval: raise duration_s)"
+        return f"{verb} {shown(change.change)} (too few windows or requests to judge: raise duration_s or window_s)"
     return f"{verb} {shown(change.change)} ({shown(change.low)} to {shown(change.high)})"
 
 

@@ -86,14 +86,16 @@ def check_budgets(figures: Figures, budgets: LoadBudgets) -> list[tuple[Verdict,
     return [*found, ("regression" if figures.error_share > budgets.error_share else "pass", text)]
 
 
-def highest_rate(stages: Sequence[Figures], budgets: LoadBudgets, *, few_requests: bool = False) -> float:
-    """Return the rate of the last stage up to which all stages keep the budgets; 0 if there is none.
+def can_judge_budgets(figures: Figures, budgets: LoadBudgets) -> bool:
+    """Return whether there are enough requests for each percentile that has a limit."""
+    return all(figures.requests >= LEAST_REQUESTS[name] for name in budgets.limits_ms)
 
-    `few_requests`: whether a budget counts as kept that too few requests can't judge.
-    """
-    held, kept = 0.0, {"pass", "inconclusive"} if few_requests else {"pass"}
+
+def highest_rate(stages: Sequence[Figures], budgets: LoadBudgets) -> float:
+    """Return the rate of the last stage up to which all stages keep the budgets; 0 if there is none."""
+    held = 0.0
     for figures in stages:
-        if not figures.requests or any(verdict not in kept for verdict, _ in check_budgets(figures, budgets)):
+        if not figures.requests or any(verdict != "pass" for verdict, _ in check_budgets(figures, budgets)):
             break
         held = figures.rate_per_s
     return held
@@ -134,13 +136,11 @@ def compare(
         errors = [head.error_share - base.error_share for base, head in windows]
         found.append(_change("error share", errors, [ERROR_TOLERANCE, ERROR_EFFECT], alpha, stage))
     if has_rate:
-        by_window = zip(*pairs.values(), strict=False)
-        held = [
-            [highest_rate(side, budgets, few_requests=True) for side in zip(*stages, strict=True)]
-            for stages in by_window
-        ]
+        by_window = [[*zip(*stages, strict=True)] for stages in zip(*pairs.values(), strict=False)]
+        can_judge = all(can_judge_budgets(one, budgets) for sides in by_window for side in sides for one in side)
+        held = [[highest_rate(side, budgets) for side in sides] for sides in by_window]
         drops = [(base - head) / max(base, head) if base or head else 0.0 for base, head in held]
-        found.append(_change(RATE, drops, limits, alpha, None))
+        found.append(_change(RATE, drops if can_judge else [], limits, alpha, None))
     return found
 
 

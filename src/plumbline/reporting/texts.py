@@ -49,7 +49,7 @@ REASONS: dict[Kind, str] = {
     "shard_unreadable": "{reason.detail}",
     "shard_twice": "shard {reason.detail} is in {listed}: name each shard once",
     "shards_differ": "the shards are not of one run: {reason.detail}",
-    "counts_grown": "more queries, messages or blocking calls than before: {listed}",
+    "counts_grown": "larger counts than before: {listed}",
     "slower_than_base": "slower than the base: {listed}",
     "slower_than_baseline": "slower than the baseline: {listed}",
     "budgets_broken": "budget broken: {listed}",

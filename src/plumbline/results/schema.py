@@ -365,7 +365,7 @@ class Shard(Struct, frozen=True, omit_defaults=True):
     """The part of a run that this job measured. Other jobs measure the others, and `nox -s report` merges them."""
 
     number: Annotated[int, Meta(ge=1)]  # of this shard, counted from 1
-    of: Annotated[int, Meta(ge=1)]  # the number of shards
+    of: Annotated[int, Meta(ge=1, le=9999)]  # the number of shards
     settings_hash: str  # a hash of settings.toml
     keys: Sequence[str] = []  # keys of the tests of all shards
     divided_by: str = ""  # the baseline whose durations divided the tests; "" if each shard got the same number

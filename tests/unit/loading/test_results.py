@@ -43,7 +43,7 @@ def test_the_terminal_shows_what_decides_first() -> None:
         "50/s  head     49/s       500  1.25 ms  0 ms  100 ms  0 ms   2.00%",
         "regression: p99 100 ms, the budget is 50 ms",
         "regression: p95 changed by +50 % (+20 % to +80 %)",
-        "inconclusive: p99 changed by +50 % (too few windows for a useful interval: raise duration_s)",
+        "inconclusive: p99 changed by +50 % (too few windows or requests to judge: raise duration_s or window_s)",
         "pass: p50 is fine",
         "base: failed: 10 x /a: HTTPError: <500>",
         "head: failed: 10 x /a: HTTPError: <500>",

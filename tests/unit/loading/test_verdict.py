@@ -128,6 +128,9 @@ def test_the_highest_rates_are_compared_by_windows() -> None:
     assert found.verdict == "regression"
     assert found.change == pytest.approx(2 / 3)
 
+    by_stage[0] = [(figures(rate_per_s=50), figures(rate_per_s=50, requests=99))] * 6  # too few for p99
+    assert change_of(compare(by_stage, settings, 0.01), "highest rate").verdict == "inconclusive"
+
 
 def test_the_worst_finding_decides() -> None:
     passed, broken = Finding("pass", ""), Finding("regression", "")
