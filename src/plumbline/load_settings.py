@@ -12,6 +12,12 @@ Share = Annotated[float, Meta(gt=0, lt=1)]
 LEAST_USERS, MOST_USERS = 10, 1000  # if the settings give no number
 
 
+def check_effect(minimum_effect: float, tolerance: float) -> None:
+    """Raise ValueError if nothing can tell these limits of a verdict apart."""
+    if tolerance >= minimum_effect:
+        raise ValueError(f"minimum_effect = {minimum_effect:g} must be larger than tolerance = {tolerance:g}")
+
+
 class LoadStage(Struct, frozen=True, forbid_unknown_fields=True):
     """A stage of a ramp. Each stage is a table `[[load.stages]]`."""
 
@@ -84,10 +90,7 @@ class LoadSettings(Struct, frozen=True, forbid_unknown_fields=True):
         shortest = min(self.window_s, *(stage.duration_s for stage in self.all_stages))
         if self.leave_out_s >= shortest:
             raise ValueError(f"leave_out_s = {self.leave_out_s:g} leaves nothing of a window of {shortest:g} s")
-        if self.tolerance >= self.minimum_effect:
-            raise ValueError(
-                f"minimum_effect = {self.minimum_effect:g} must be larger than tolerance = {self.tolerance:g}"
-            )
+        check_effect(self.minimum_effect, self.tolerance)
         least = self.budgets.least_rate_per_s
         if least is not None and least > rates[-1]:
             raise ValueError(f"budgets.least_rate_per_s = {least:g}, but the highest rate is {rates[-1]:g}")

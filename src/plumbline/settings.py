@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from plumbline.load_settings import LoadSettings, Positive, Share
+from plumbline.load_settings import LoadSettings, Positive, Share, check_effect
 
 BackendChoice = Literal["auto", "docker", "embedded", "external", "off"]
 ServerOption = str | int | float | bool
@@ -388,10 +388,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
         if len({type(part) for part in self.prepare}) > 1 or [] in self.prepare:
             raise ValueError("prepare: write one command as a list of texts, or a list of such commands")
         for key, own in {"gate": BenchmarkSettings(), **self.benchmarks}.items():
-            tolerance = own.tolerance or self.gate.tolerance
-            effect = own.minimum_effect or self.gate.minimum_effect
-            if tolerance >= effect:
-                raise ValueError(f"{key}: minimum_effect = {effect:g} must be larger than tolerance = {tolerance:g}")
+            try:
+                check_effect(own.minimum_effect or self.gate.minimum_effect, own.tolerance or self.gate.tolerance)
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from None
 
     @property
     def code_under_test(self) -> "list[AppSettings | ProcessSettings]":

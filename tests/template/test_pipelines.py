@@ -554,6 +554,12 @@ def runner(gitlab: GitLabRunner, tmp_path_factory: pytest.TempPathFactory) -> Ru
     return Runner(gitlab, tmp_path_factory.mktemp("runner"))
 
 
+def with_nox(runner: Runner) -> Runner:
+    """Return a runner for jobs that have no step that installs Nox."""
+    installed = runner.installed
+    return Runner(installed, runner.folder, {"PATH": f"{installed.scratch}/nox/bin:{installed.environ['PATH']}"})
+
+
 REPORTS = {f"perf-results/{name}" for name in ("results.json", "report.md", "report.html", "junit.xml")}
 
 
@@ -656,8 +662,7 @@ def test_github_shards(runner: Runner, tmp_path: Path) -> None:
     """Two shards, one of which fails. The merged report fails, and is the only one with annotations."""
     jobs = yaml.safe_load(RECIPES["shards"])["jobs"]
     assert (jobs["performance"]["needs"], jobs["performance"]["if"]) == ("shard", "always()")
-    installed = runner.installed
-    ready = Runner(installed, runner.folder, {"PATH": f"{installed.scratch}/nox/bin:{installed.environ['PATH']}"})
+    ready = with_nox(runner)
     artifacts, codes, outputs = dict[str, Path](), list[int](), ""
     for number in (1, 2):
         contexts = {"matrix": {"shard": number}, "strategy": {"job-total": 2}}
@@ -703,10 +708,8 @@ def test_gitlab_shards(gitlab: GitLabRunner, tmp_path: Path) -> None:
 
 def test_github_history(runner: Runner, tmp_path: Path) -> None:
     """A push to the default branch is compared with the commit before, and adds one file to the data branch."""
-    jobs = yaml.safe_load(RECIPES["history"])["jobs"]
-    installed = runner.installed
-    ready = Runner(installed, runner.folder, {"PATH": f"{installed.scratch}/nox/bin:{installed.environ['PATH']}"})
-    before = installed.origin.git("rev-parse", "main~1").strip()
+    jobs, ready, origin = yaml.safe_load(RECIPES["history"])["jobs"], with_nox(runner), runner.installed.origin
+    before = origin.git("rev-parse", "main~1").strip()
 
     job = ready.run_job(jobs["compare"], tmp_path / "compare", "main", "push", {"before": before})
     assert job.code == 0, job.outputs
@@ -714,7 +717,7 @@ def test_github_history(runner: Runner, tmp_path: Path) -> None:
     added = ready.run_job(jobs["add"], tmp_path / "add", "main", "push", artifacts=artifacts)
 
     assert added.code == 0, added.outputs
-    assert len(installed.origin.git("ls-tree", "-r", "--name-only", "plumbline-data").split()) == 1
+    assert len(origin.git("ls-tree", "-r", "--name-only", "plumbline-data").split()) == 1
 
 
 @pytest.mark.parametrize(("name", "session"), [("performance-nightly", "full"), ("performance-baseline", "baseline")])

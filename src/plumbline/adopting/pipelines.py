@@ -20,7 +20,7 @@ def pipelines_at_root(copied: Mapping[str, str], top: Mapping[str, str], folder:
     found: dict[str, str | None] = {}
     if MEASURE not in copied:
         return found
-    name, job = f"performance {folder}", f"performance-{folder.replace('/', '-')}"
+    name, job = f"performance {folder}", _job(folder)
     text = copied[MEASURE].replace(NAME, f"name: {name}\n", 1).replace(FOLDER, f"  FOLDER: {folder} #", 1)
     found[f"{WORKFLOWS}/{job}.yml"] = text.replace(JOB, f"jobs:\n  {job}:\n", 1)  # a required check has its name
     found[f"{folder}/{MEASURE}"] = None
@@ -40,5 +40,8 @@ def gitlab_include(copied: Mapping[str, str], top: Mapping[str, str], folder: st
     """Return the lines to add to `.gitlab-ci.yml` at the root; "" if there are none to add."""
     if GITLAB not in copied or f"{folder}/{GITLAB}" in top.get(GITLAB_CI, ""):
         return ""
-    job = f"performance-{folder.replace('/', '-')}"
-    return f"include:\n  - local: {folder}/{GITLAB}\n    inputs: {{ job: {job}, folder: {folder}/ }}"
+    return f"include:\n  - local: {folder}/{GITLAB}\n    inputs: {{ job: {_job(folder)}, folder: {folder}/ }}"
+
+
+def _job(folder: str) -> str:
+    return f"performance-{folder.replace('/', '-')}"

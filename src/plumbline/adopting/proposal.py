@@ -1,14 +1,14 @@
 """The settings that `plumbline init` proposes, from its findings."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from plumbline.adopting.findings import Findings, FoundApplication, FoundCommand
 
-PORT, PORT_VARIABLE = "{postgres.port}", "PGPORT"
+PORT_VARIABLE = "PGPORT"
 
 
 class Proposed(Struct, frozen=True):
@@ -81,10 +81,17 @@ def _application(application: FoundApplication, health_path: str) -> list[Propos
 
 def _port(findings: Findings, env: Mapping[str, str]) -> list[Proposed]:
     """Return the variable from which asyncpg and libpq take the port, if the application takes only the host."""
-    used = " ".join([*(one.template for one in findings.variables), *env.values()])
-    if "{postgres.host}" not in used or PORT in used or "{postgres.url}" in used:
+    used = [*(one.template for one in findings.variables), *env.values()]
+    if not any("{postgres.host}" in one for one in used) or takes_port("postgres", used):
         return []
-    return [Proposed("env", PORT_VARIABLE, PORT, "no variable has the port; asyncpg and libpq read it from this one")]
+    return [
+        Proposed("env", PORT_VARIABLE, "{postgres.port}", "no variable has the port; asyncpg and libpq read this one")
+    ]
+
+
+def takes_port(server: str, templates: Iterable[str]) -> bool:
+    """Return whether one of these values has the port of a server, by itself or in a URL."""
+    return any(f"{{{server}.{part}}}" in one for one in templates for part in ("port", "url"))
 
 
 def _prepare(commands: Sequence[FoundCommand]) -> list[str] | list[list[str]]:

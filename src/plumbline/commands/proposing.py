@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from plumbline.adopting.find import find
 from plumbline.adopting.findings import Findings, FoundApplication
-from plumbline.adopting.proposal import PORT_VARIABLE, Proposed, propose
+from plumbline.adopting.proposal import PORT_VARIABLE, Proposed, propose, takes_port
 from plumbline.adopting.settings_text import value_of, with_settings
 from plumbline.adopting.trial import TARGET, try_application
 from plumbline.adopting.tried import Answer, Tried
@@ -169,7 +169,7 @@ def summary(proposal: Proposal) -> list[str]:
 
 def _remarks(proposal: Proposal) -> list[str]:
     """Return what was found that `init` leaves to the user."""
-    findings, tried = proposal.findings, proposal.tried
+    findings, tried, settings = proposal.findings, proposal.tried, _load(proposal.settings)
     lines = [
         f"  {name} is not started: add [services.{name}] to {SUITE}/{SETTINGS} if the application needs it"
         for name in findings.other_services
@@ -182,7 +182,7 @@ def _remarks(proposal: Proposal) -> list[str]:
         for file in tried.sqlite
     ]
     errors = [tried.message if tried.failed else "", *(one.error for one in tried.answers)]
-    if REFUSED.search(errors[0]) and (port := _default_port(proposal)):
+    if REFUSED.search(errors[0]) and (port := _default_port(findings, settings)):
         lines.append(
             f"  the application does not connect to the run's own server: no variable in [env] of {SUITE}/{SETTINGS}"
             f" gives it the port, {port}"
@@ -193,7 +193,7 @@ def _remarks(proposal: Proposal) -> list[str]:
             f"  a table is missing: add the command that creates the tables to `prepare` in {SUITE}/{SETTINGS}, and run"
             f" `{nox_command()} -s init` again{migrations}"
         )
-    elif "postgres" in findings.services and len(_load(proposal.settings).prepare_commands) <= len(findings.prepare):
+    elif "postgres" in findings.services and len(settings.prepare_commands) <= len(findings.prepare):
         lines.append("  an N+1 only shows in tables with several rows: `prepare` has to write them")
     if others := [one for one in tried.routes if one.method not in ("GET", "HEAD", "OPTIONS") or one.has_parameters]:
         some = ", ".join(f"{one.method} {one.path}" for one in others[:MOST_NAMED])
@@ -202,11 +202,11 @@ def _remarks(proposal: Proposal) -> list[str]:
     return ["", "not covered:", *lines] if lines else []
 
 
-def _default_port(proposal: Proposal) -> str:
+def _default_port(findings: Findings, settings: Settings) -> str:
     """Return the placeholder of a server's port that no variable of the application takes; "" if there is none."""
-    used = " ".join(text for name, text in _load(proposal.settings).env.items() if name != PORT_VARIABLE)
-    names = [name for name in SERVERS if name in proposal.findings.services and f"{{{name}.url}}" not in used]
-    return next((port for port in (f"{{{name}.port}}" for name in names) if port not in used), "")
+    used = [text for name, text in settings.env.items() if name != PORT_VARIABLE]
+    names = [name for name in SERVERS if name in findings.services and not takes_port(name, used)]
+    return f"{{{names[0]}.port}}" if names else ""
 
 
 def _answer(one: Answer) -> str:

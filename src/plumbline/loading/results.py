@@ -59,6 +59,11 @@ def judged(results: LoadResults) -> list[tuple[Verdict, str]]:
     return sorted([*findings, *changes], key=lambda one: one[0] not in DECIDING)
 
 
+def sentences(results: LoadResults) -> list[str]:
+    """Return what was judged, and the remarks."""
+    return [*(f"{verdict}: {text}" for verdict, text in judged(results)), *remarks(results)]
+
+
 def remarks(results: LoadResults) -> Iterator[str]:
     """Yield the errors of requests, the highest rates, and notes."""
     rates = _rates(results)
@@ -92,8 +97,7 @@ def _changed(change: Change) -> str:
 def as_text(results: LoadResults) -> str:
     """Return the results as lines for a terminal."""
     table = aligned([list(HEADINGS), *summary(results)]) if results.sides else []
-    found = [f"{verdict}: {text}" for verdict, text in judged(results)]
-    return "\n".join([*table, *found, *remarks(results), f"verdict: {results.verdict}"])
+    return "\n".join([*table, *sentences(results), f"verdict: {results.verdict}"])
 
 
 def as_markdown(results: LoadResults) -> str:
@@ -103,8 +107,7 @@ def as_markdown(results: LoadResults) -> str:
     if results.sides:
         rows = [list(HEADINGS), ["---"] * len(HEADINGS), *summary(results)]
         lines += ["", *(f"| {' | '.join(row)} |" for row in rows)]
-    found = [f"{verdict}: {text}" for verdict, text in judged(results)]
-    lines += ["", *(f"- {escaped(one)}" for one in [*found, *remarks(results)])]
+    lines += ["", *(f"- {escaped(one)}" for one in sentences(results))]
     return "\n".join(lines) + "\n"
 
 

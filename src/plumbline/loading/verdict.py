@@ -86,11 +86,6 @@ def check_budgets(figures: Figures, budgets: LoadBudgets) -> list[tuple[Verdict,
     return [*found, ("regression" if figures.error_share > budgets.error_share else "pass", text)]
 
 
-def can_judge_budgets(figures: Figures, budgets: LoadBudgets) -> bool:
-    """Return whether there are enough requests for each percentile that has a limit."""
-    return all(figures.requests >= LEAST_REQUESTS[name] for name in budgets.limits_ms)
-
-
 def highest_rate(stages: Sequence[Figures], budgets: LoadBudgets) -> float:
     """Return the rate of the last stage up to which all stages keep the budgets; 0 if there is none."""
     held = 0.0
@@ -137,10 +132,11 @@ def compare(
         found.append(_change("error share", errors, [ERROR_TOLERANCE, ERROR_EFFECT], alpha, stage))
     if has_rate:
         by_window = [[*zip(*stages, strict=True)] for stages in zip(*pairs.values(), strict=False)]
-        can_judge = all(can_judge_budgets(one, budgets) for sides in by_window for side in sides for one in side)
+        checks = [check_budgets(one, budgets) for sides in by_window for side in sides for one in side]
+        is_unclear = any(verdict == "inconclusive" for results in checks for verdict, _ in results)
         held = [[highest_rate(side, budgets) for side in sides] for sides in by_window]
         drops = [(base - head) / max(base, head) if base or head else 0.0 for base, head in held]
-        found.append(_change(RATE, drops if can_judge else [], limits, alpha, None))
+        found.append(_change(RATE, [] if is_unclear else drops, limits, alpha, None))
     return found
 
 

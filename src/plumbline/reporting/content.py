@@ -240,11 +240,10 @@ def before_text(results: Results) -> str:
     recorded = f" recorded at {results.baseline_commit[:7]}" if results.baseline_commit else ""
     base, baseline = f"the base {commit}".rstrip() + " in the last pair", f"the baseline{recorded}"
     paired = {is_paired(one) for one in shown}
-    if paired == {True, False}:
-        return f"before: {base} if compared in pairs, otherwise {baseline}; the change is of all pairs"
-    if paired == {True}:
-        return f"before: {base}; the change is of all pairs"
-    return f"before: {baseline}" if paired else ""
+    if True not in paired:
+        return f"before: {baseline}" if paired else ""
+    others = f" if compared in pairs, otherwise {baseline}" if False in paired else ""
+    return f"before: {base}{others}; the change is of all pairs"
 
 
 def environment(results: Results) -> dict[str, str]:
