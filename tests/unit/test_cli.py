@@ -49,6 +49,7 @@ def test_help_lists_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
             ["accept", "a", "--reason", ""],
         ),  # a variable that is not set
         *(["compare", "main", "--limit", "0"], ["bisect", "v1", "--limit", "nan"]),
+        *(["selfcheck", f"--minutes={minutes}"] for minutes in ("0", "-1", "nan", "1e9", "soon")),
     ],
 )
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

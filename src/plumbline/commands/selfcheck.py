@@ -16,13 +16,20 @@ from plumbline.selfcheck.findings import findings_of, findings_of_placebos, repo
 from plumbline.selfcheck.record import Recorder, Recording, left_out, places, write_recording
 
 EXAMPLE = "plumbline selfcheck --minutes 30"
+MOST_MINUTES = 24 * 60
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--minutes", type=float, default=5.0, help="duration of the measurement (default: 5)")
+    parser.add_argument("--minutes", type=minutes, default=5.0, help="duration of the measurement (default: 5)")
     parser.add_argument(
         "--placebos", action="store_true", help="measure how much changes of the code without effect move timings"
     )
+
+
+def minutes(text: str) -> float:
+    if not 0 < (number := float(text)) <= MOST_MINUTES:
+        raise argparse.ArgumentTypeError(f"{text} is no positive number up to {MOST_MINUTES:,}, which is a day")
+    return number
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
@@ -32,7 +39,9 @@ def run(project: Project, options: argparse.Namespace) -> int:
     if not plans:
         raise CommandError("nothing to check: nothing was measured", EXIT_INVALID)
     path = project.results / SELFCHECK
-    limit_s = options.minutes * 60 - (time.monotonic() - began_s)
+    suite_s = time.monotonic() - began_s
+    if (limit_s := options.minutes * 60 - suite_s) <= 0:
+        raise CommandError(f"no time is left, because the suite took {suite_s:.0f} s: raise --minutes", EXIT_INVALID)
     slowed = places(settings, measured, plans)
     title = f"self-check: {len(plans)} benchmarks, two copies of the same tree, {limit_s:.0f} s"
     say("\n".join(["", title, *left_out(slowed)]))

@@ -114,6 +114,11 @@ def is_paired(benchmark: Benchmark) -> bool:
     return bool(benchmark.base_samples_s and benchmark.head_samples_s)
 
 
+def compared_with(results: Results) -> str:
+    """Return the words before the base. No pair runs if nothing differs from the base."""
+    return f"compared{' in pairs' * any(map(is_paired, results.benchmarks))} with"
+
+
 class Figures(NamedTuple):
     """The figures of a benchmark that reports show, in seconds per operation; None if one is not known."""
 

@@ -61,8 +61,7 @@ def render(results: Results, console: Console, along: Sequence[Moved] = ()) -> N
     if content.compared(results):
         page.wrapped(f"Compared with the baseline {results.baseline.rpartition('/')[2]}", "dim")
     if results.base:
-        in_pairs = " in pairs" * any(map(content.is_paired, results.benchmarks))
-        page.wrapped(f"Compared{in_pairs} with {results.base}", "dim")
+        page.wrapped(f"{content.compared_with(results).capitalize()} {results.base}", "dim")
     if said := content.before_text(results):
         page.wrapped(said, "dim")
     page.wrapped(content.summary(results), "dim")

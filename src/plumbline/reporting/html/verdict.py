@@ -113,7 +113,7 @@ def _run(results: Results) -> list[tuple[str, str]]:
         ("commit", of.commit[:7] + (", with uncommitted changes" if of.dirty else "")),
         ("date", form.date(results.created)),
         ("took", _taken(results.duration_s)),
-        ("compared in pairs with", results.base),
+        (content.compared_with(results), results.base),
         ("baseline", baseline),
     ]
 

@@ -1,5 +1,6 @@
 import re
 
+import pytest
 from msgspec.structs import replace
 
 from plumbline.reporting.html import page
@@ -34,6 +35,13 @@ def test_the_project_and_its_commit_the_date_and_the_duration_stand_on_top() -> 
 
     assert "project shop branch faster-search commit 0f1e2d3, with uncommitted changes" in top
     assert "date 2026-11-24 08:00 UTC took 1 min 32 s" in top
+
+
+@pytest.mark.parametrize(("samples_s", "words"), [([1e-3], "compared in pairs with"), ([], "compared with")])
+def test_the_base_is_compared_in_pairs_only_if_a_pair_ran(samples_s: list[float], words: str) -> None:
+    one = benchmark("a.py::test_a", base_samples_s=samples_s, head_samples_s=samples_s)
+
+    assert f" {words} beef000, as asked: main" in seen(replace(results(one), base="beef000, as asked: main")).text
 
 
 def test_verdicts_are_counted_in_words() -> None:
