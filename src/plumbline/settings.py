@@ -297,7 +297,7 @@ class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):
     #: Like `gate.tail_tolerance`, for this benchmark.
     tail_tolerance: Share | None = None
     #: How much changes of the code that have no effect move this benchmark's timings, as a standard deviation: 0.01 is
-    #: 1 %. More pairs can't average it out. `nox -s selfcheck -- --placebos` measures it.
+    #: 1 %. More pairs can't average it out. `nox -s selfcheck -- --placebos --save` measures it and writes it here.
     bias: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     #: Like `gate.allow_unmeasured`, for this benchmark.
     allow_unmeasured: bool | None = None

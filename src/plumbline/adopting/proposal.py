@@ -14,7 +14,7 @@ PORT_VARIABLE = "PGPORT"
 class Proposed(Struct, frozen=True):
     """One setting to write."""
 
-    table: str  # such as "app", "env", "processes.worker", or "" for the top of the file
+    table: str  # as in its header: "app", "env", "processes.worker", or "" for the top of the file
     key: str
     value: Any
     seen: str = ""  # why

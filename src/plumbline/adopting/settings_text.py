@@ -26,19 +26,20 @@ class Statement(Struct, frozen=True):
     is_header: bool
 
 
-def with_settings(text: str, proposed: Iterable[Proposed]) -> str:
+def with_settings(text: str, proposed: Iterable[Proposed], *, replace: bool = False) -> str:
     """Return the text with the proposed settings, except those that it sets already.
 
-    Raises ValueError if the text is too unusual to be edited.
+    `replace`: also replace those, and write new tables at the end. Raises ValueError if the text is too unusual to be
+    edited.
     """
     before = text.removesuffix("\n").split("\n")
     lines, by_hand = before, list[str]()
     for one in proposed:
         document = _parsed(lines)
-        if value_of(document, one) not in OPEN:
+        if value_of(document, one) not in OPEN and not replace:
             continue
         edited = [*lines]
-        _set(edited, one)
+        _set(edited, one, () if replace else INSTALL)
         if _parsed(edited) == _with_value(document, one):
             lines = edited
         else:
@@ -57,7 +58,7 @@ def _parsed(lines: Iterable[str]) -> dict[str, Any] | None:
 
 
 def _path(one: Proposed) -> Path:
-    return tuple(filter(None, one.table.split(".")))
+    return _first_path(tomllib.loads(f"[{one.table}]")) if one.table else ()
 
 
 def value_of(document: Any, one: Proposed) -> Any:
@@ -79,7 +80,7 @@ def _line(one: Proposed) -> str:
     return f"{key} = {json.dumps(one.value, ensure_ascii=False)}"
 
 
-def _set(lines: list[str], one: Proposed) -> None:
+def _set(lines: list[str], one: Proposed, above: Path) -> None:
     table = _path(one)
     statements = [*_statements(lines)]
     for each in statements:
@@ -89,7 +90,7 @@ def _set(lines: list[str], one: Proposed) -> None:
             return
     headers = [each for each in statements if each.is_header]
     if table and table not in [each.path for each in headers]:
-        at = _before_comment(lines, next((each.begin for each in headers if each.path == INSTALL), -1))
+        at = _before_comment(lines, next((each.begin for each in headers if each.path == above), -1))
         new = [f"[{one.table}]", _line(one)]
         lines[at:at] = ["", *new] if at == len(lines) else [*new, ""]
         return

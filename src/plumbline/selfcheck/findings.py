@@ -26,6 +26,7 @@ REPLAYS, PLACEBO_REPLAYS = 1000, 300
 GOOD_ESTIMATE = 0.015  # an estimate is good if it is this close to the deliberate slow-down; both are shares
 READ_WITHIN = f"read within {GOOD_ESTIMATE * 100:g} points"  # part of keys in selfcheck.json
 LEAST_DRAWN = 6  # draw from at least this many pairs of each benchmark; use fewer blocks of each if necessary
+SURE = 3  # standard errors
 CANDIDATES = (0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5)  # minimum effects to try
 
 
@@ -57,7 +58,10 @@ def findings_of_placebos(recording: Recording, thresholds: Mapping[str, Threshol
 
 
 def bias_of(recording: Recording) -> dict[str, float]:
-    """Return by key the standard deviation of what placebos read in a benchmark, without the noise of pairs."""
+    """Return by key the standard deviation of what placebos read in a benchmark, without the noise of pairs.
+
+    It is 0 if noise alone could read as much: if the mean square is within SURE of its standard errors without a bias.
+    """
     read: dict[str, dict[str, list[float]]] = {}
     for pair in recording.pairs:
         if pair.placebo:
@@ -66,9 +70,13 @@ def bias_of(recording: Recording) -> dict[str, float]:
     found = {}
     for key, by_placebo in read.items():
         several = [changes for changes in by_placebo.values() if len(changes) > 1]
-        squares = [fmean(changes) ** 2 - variance(changes) / len(changes) for changes in several]
-        if squares and key not in CONTROLS:
-            found[key] = math.sqrt(max(fmean(squares), 0.0))
+        if not several or key in CONTROLS:
+            continue
+        pooled = fmean([variance(changes) for changes in several], [len(changes) - 1 for changes in several])
+        noise = [pooled / len(changes) for changes in several]  # the variance of what each placebo reads
+        square = fmean(fmean(changes) ** 2 for changes in several) - fmean(noise)
+        error = math.sqrt(2 * sum(one**2 for one in noise)) / len(noise)
+        found[key] = math.sqrt(square) if square > SURE * error else 0.0
     return found
 
 
@@ -138,9 +146,9 @@ def report_lines(found: Findings, pairs: int, gate: GateSettings) -> Iterator[st
     if found.placebos:
         yield "gates with a change that does nothing:"
         yield from (f"  {name}: {share}" for name, share in found.placebos.items())
-        yield "what such changes read, as a standard deviation, for settings.toml:"
-        for key, bias in sorted(found.bias.items(), key=lambda item: -item[1]):
-            yield f'  [benchmarks."{key}"]\n  bias = {bias:.4f}'
+        biased = sorted(((key, bias) for key, bias in found.bias.items() if bias), key=lambda item: -item[1])
+        yield f"bias of benchmarks that differ by more than chance explains, {len(biased)} of {len(found.bias)}:"
+        yield from (f"  {bias:.2%}  {key}" for key, bias in biased)
         return
     sections = {
         "live gates without a slow-down, every benchmark compared": found.gates,
