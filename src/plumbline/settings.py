@@ -354,7 +354,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     install: InstallSettings = InstallSettings()
     #: Hosts that a `PERF_…_URL` variable may name, besides this machine.
     allow_external: list[str] = []
-    #: Redis and PostgreSQL servers that your code may use besides those of the run, as `host:port`.
+    #: Redis and PostgreSQL servers that your code may use besides those of the run, as `host:port`. And files of SQLite
+    #: that `nox -s init` lets your code open, such as `./app.db`, from the root of the project.
     also_allowed: list[str] = []
     #: The folder of the results, as a path from the root of the project. It must contain no other files.
     results: str = RESULTS_FOLDER

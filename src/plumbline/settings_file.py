@@ -73,8 +73,9 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
     _check_values(raw, path.name)
     settings = _convert(raw, path.name)
     for place in settings.also_allowed:
-        if not PLACE.fullmatch(place):
-            raise SettingsError(f'{path.name}: also_allowed: {place!r} is not "host:port", nor the path of a socket')
+        if not PLACE.fullmatch(place) and not place.startswith("./"):
+            wanted = '"host:port", nor the path of a socket, nor "./" with a file of SQLite'
+            raise SettingsError(f"{path.name}: also_allowed: {place!r} is not {wanted}")
     for variable, key in OVERRIDES.items():
         if value := environ.get(variable):
             raw[key] = int(value) if key == "pin" and value.isdecimal() else value

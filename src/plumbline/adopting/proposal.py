@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from plumbline.adopting.files.sqlite import own_files
 from plumbline.adopting.findings import Findings, FoundApplication, FoundCommand
 
 PORT_VARIABLE = "PGPORT"
@@ -28,22 +29,25 @@ def propose(
     variables: Mapping[str, str] = {},
     env: Mapping[str, str] = {},
     own_environment: bool = False,
+    sqlite: Sequence[str] = (),
 ) -> list[Proposed]:
     """Return the settings for an application, or for a library if it is None.
 
     `variables` are values for variables that have no template in the findings. `env`: what settings.toml has under
     [env] so far. `own_environment`: whether no environment can hold the packages of the application and those of
-    Plumbline.
+    Plumbline. `sqlite`: files of SQLite that the application has made, and that no variable names.
     """
     install = findings.install
     found = [Proposed("", "python", install.python, install.python_seen)] if install.python else []
+    if sqlite:
+        seen = "the application keeps its data in this file of SQLite, which no variable names"
+        found.append(Proposed("", "also_allowed", [f"./{file}" for file in sqlite], seen))
     unused = [name for name in ("redis", "postgres") if name not in findings.services]
     found += [Proposed(name, "backend", "off", "nothing uses it") for name in unused]
     if "redis" in findings.services and not findings.redis_password:
         found.append(Proposed("redis", "password", False, "nothing gives the application a password for Redis"))
-    if findings.prepare:
-        seen = "; ".join(one.seen for one in findings.prepare)
-        found.append(Proposed("", "prepare", _prepare(findings.prepare), seen))
+    if prepare := (*_emptied(findings), *findings.prepare):
+        found.append(Proposed("", "prepare", _prepare(prepare), "; ".join(one.seen for one in prepare)))
     found += [Proposed("env", one.name, one.template, one.seen) for one in findings.variables if one.template]
     found += [Proposed("env", name, text, "required, with no default") for name, text in variables.items()]
     found += _port(findings, env)
@@ -92,6 +96,15 @@ def _port(findings: Findings, env: Mapping[str, str]) -> list[Proposed]:
 def takes_port(server: str, templates: Iterable[str]) -> bool:
     """Return whether one of these values has the port of a server, by itself or in a URL."""
     return any(f"{{{server}.{part}}}" in one for one in templates for part in ("port", "url"))
+
+
+def _emptied(findings: Findings) -> list[FoundCommand]:
+    """Return the command that removes what earlier runs have left in SQLite files of their own."""
+    files = own_files(one.template for one in findings.variables)
+    # With the files that SQLite may write beside them.
+    names = shlex.join(f"{file}{end}" for file in files for end in ("", "-wal", "-shm"))
+    seen = "each run begins with an empty file of SQLite"
+    return [FoundCommand("sqlite", ("sh", "-c", f"rm -f {names}"), seen)] if files else []
 
 
 def _prepare(commands: Sequence[FoundCommand]) -> list[str] | list[list[str]]:

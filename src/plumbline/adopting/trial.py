@@ -12,11 +12,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from plumbline.adopting.asking import Asker
+from plumbline.adopting.files.sqlite import FOLDER
 from plumbline.adopting.routes import PAGES, merge, routes_in
 from plumbline.adopting.tried import Answer, ReadVariable, Route, Stage, Tried
 from plumbline.adopting.variables import Sources, missing_variables, notes_in, read_variables
 from plumbline.comparing.trees.application import application_python
 from plumbline.services.application import Application, Process
+from plumbline.services.at_start.plumbline_reads import PROTECTED
 from plumbline.services.at_start.sitecustomize import LOOPBACK, READS, variables_of
 from plumbline.services.base import output_lines
 from plumbline.services.errors import NotReady, ServiceError
@@ -49,6 +51,7 @@ def try_application(
     import_from: str = "",
     preferred: Mapping[str, str] = {},
     environ: Mapping[str, str] = os.environ,
+    protected: Sequence[str] = (),
 ) -> Tried:
     """Start the servers, `prepare`, the application and the processes, look at them, and stop everything.
 
@@ -56,14 +59,15 @@ def try_application(
     if it has its own environment; by default the settings name it. `ask`: whether to send GET requests to the
     application. `examples`: whether to send POST requests with the examples of its schema, too. `look`: whether to find
     its routes and settings by an import. `import_from`: more folders for PYTHONPATH. `preferred`: the backends that
-    `auto` prefers. What the project can cause is returned as evidence, and never raised.
+    `auto` prefers. `protected`: SQLite files, relative to `root`, that Python processes may open only if the settings
+    name them. What the project can cause is returned as evidence, and never raised.
     """
     try:
         python = python or str(application_python(settings, root))
     except NotReady as error:
         return Tried(failed="install", message=str(error))
     try:
-        trial = _Trial(settings, root, python, import_from, preferred, environ)
+        trial = _Trial(settings, root, python, import_from, preferred, environ, protected)
     except (ServiceError, OSError) as error:
         return Tried(failed="settings", message=redactor(known_secrets(environ, settings))(str(error)))
     try:
@@ -83,8 +87,10 @@ class _Trial:
         import_from: str,
         preferred: Mapping[str, str],
         environ: Mapping[str, str],
+        protected: Sequence[str],
     ) -> None:
         self._settings = settings
+        self._protected = [os.path.realpath(root / one) for one in protected if not _is_named(Path(one), settings)]
         self._root = root
         self._environ = environ
         self._import_from = import_from
@@ -122,6 +128,8 @@ class _Trial:
                 failed, message = "answers", self._died(app, answers)
         failed, message = self._foreign(failed, message)
         notes = notes_in(self._notes(name) for name in self._names)
+        if refused := sorted(self._shown(one["sqlite"]) for one in notes if one.get("refused")):
+            failed, message = "settings", _refusal(refused[0])
         fields = found.get("settings", [])
         output = "\n".join(filter(None, [message, found.get("error", "")])) if failed else ""
         missing = (*found.get("missing", ()), *missing_variables(output, fields, notes)) if failed else ()
@@ -250,17 +258,20 @@ class _Trial:
         return read_variables(fields, notes, Sources(env, self._environ, self._folders, self._root), missing)
 
     def _sqlite(self, notes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-        tables = (self._settings.env, *(one.env for one in self._settings.code_under_test))
-        given = " ".join(text for env in tables for text in env.values())
         files = {Path(one["sqlite"]) for one in notes if "sqlite" in one}
-        own = {path for path in files if path.is_relative_to(self._root) and path.is_file() and path.name not in given}
-        return tuple(sorted(path.relative_to(self._root).as_posix() for path in own))
+        inside = {path for path in files if path.is_relative_to(self._root) and path.is_file()}
+        own = {self._shown(path) for path in inside if not _is_named(path.relative_to(self._root), self._settings)}
+        return tuple(sorted(own))
+
+    def _shown(self, file: str | Path) -> str:
+        return os.path.relpath(file, self._root)
 
     def _child_environ(self, name: str, command: Sequence[str], environ: Mapping[str, str]) -> Mapping[str, str]:
         del command
         self._names.append(name)
         path = os.pathsep.join(filter(None, [environ.get("PYTHONPATH"), self._import_from]))
-        return {**environ, READS: str(self._notes(name)), "PYTHONPATH": path}
+        protected = json.dumps(self._protected)
+        return {**environ, READS: str(self._notes(name)), PROTECTED: protected, "PYTHONPATH": path}
 
     def _notes(self, name: str) -> Path:
         return self.services.directory / f"{name}{NOTES}"
@@ -284,6 +295,26 @@ def target_of(app: AppSettings) -> str:
     # For gunicorn, a module alone is enough.
     modules = [word for word in app.command[1:] if MODULE.fullmatch(word)] if "gunicorn" in app.command else []
     return app.asgi or app.wsgi or next(iter(targets + modules), "")
+
+
+def _is_named(file: Path, settings: Settings) -> bool:
+    """Return whether the settings name a SQLite file, given relative to the project's root."""
+    tables = (settings.env, *(one.env for one in settings.code_under_test))
+    return f"./{file.as_posix()}" in settings.also_allowed or any(
+        file.name in text for env in tables for text in env.values()
+    )
+
+
+def _refusal(file: str) -> str:
+    own = f"{FOLDER}/{Path(file).stem}.sqlite"
+    return "\n".join(
+        [
+            f"the application opens {file}: you may work with this file of SQLite, so nothing was written to it",
+            "  next        let the code read the name of the file from a variable, and set this variable in [env]",
+            f'              of settings.toml, such as SQLITE_FILE = "{own}"',
+            f'  or          let runs write to this file: also_allowed = ["./{file}"] in settings.toml',
+        ]
+    )
 
 
 def _health_path(settings: Settings) -> str:

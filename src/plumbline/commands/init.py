@@ -84,7 +84,8 @@ def run(options: argparse.Namespace) -> int:
         say(hint)
     if proposal.tried.failed:
         advice = f"correct {SUITE}/{SETTINGS} or the application, and run `{nox_command()} -s init` again"
-        what = "`prepare` failed" if proposal.tried.failed == "prepare" else "the application did not start"
+        causes = {"prepare": "`prepare` failed", "settings": "the application can't run with these settings"}
+        what = causes.get(proposal.tried.failed, "the application did not start")
         raise CommandError(f"{proposal.tried.message}\n\n{what}: {advice}", EXIT_INVALID)
     if why := proposal.tried.skipped.get("app"):
         raise CommandError(f"the application was not tried: {why}", EXIT_INVALID)

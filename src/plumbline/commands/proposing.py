@@ -5,12 +5,13 @@ import re
 import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from plumbline.adopting.files.sqlite import FOLDER, existing_files
 from plumbline.adopting.find import find
 from plumbline.adopting.findings import Findings, FoundApplication
 from plumbline.adopting.proposal import PORT_VARIABLE, Proposed, propose, takes_port
@@ -75,6 +76,8 @@ def _best(root: Path, text: str, findings: Findings, candidates: Sequence[FoundA
         proposals.append(_tried(root, text, findings, application))
         if not proposals[-1].tried.failed:
             return proposals[-1]
+        if proposals[-1].tried.failed == "settings":  # another application would not help
+            return proposals[-1]
         if len(candidates) > 1:  # the message about one alone is printed at the end
             say(f"{_name(application)} did not start: {proposals[-1].tried.message.partition(chr(10))[0]}")
     return proposals[0]
@@ -100,7 +103,7 @@ def _candidates(app: Mapping[str, Any], findings: Findings, named: str) -> list[
 def _tried(root: Path, text: str, findings: Findings, application: FoundApplication) -> Proposal:
     """Try an application with the proposed settings. Variables that it says to lack get a value."""
     variables: dict[str, str] = {}
-    own, tried, env = False, Tried(), _load(text).env
+    own, tried, env, protected = False, Tried(), _load(text).env, existing_files(root)
     for _ in range(MOST_ROUNDS):
         proposed = propose(findings, application, variables=variables, env=env, own_environment=own)
         settings = _load(with_settings(text, proposed))
@@ -112,7 +115,7 @@ def _tried(root: Path, text: str, findings: Findings, application: FoundApplicat
             own = True
             continue
         say(f"trying {_name(application)} on servers of its own")
-        tried = try_application(settings, root, health_paths=findings.health_paths, examples=True)
+        tried = try_application(settings, root, health_paths=findings.health_paths, examples=True, protected=protected)
         lacking = {name: PLACEHOLDER for name in tried.missing_variables if name not in settings.env}
         if not lacking:
             break
@@ -124,6 +127,7 @@ def _tried(root: Path, text: str, findings: Findings, application: FoundApplicat
         variables=variables,
         env=env,
         own_environment=own and tried.failed != "install",  # otherwise it is no remedy
+        sqlite=tried.sqlite,
     )
     return Proposal(application, with_settings(text, proposed), proposed, tried, findings)
 
@@ -177,8 +181,8 @@ def _remarks(proposal: Proposal) -> list[str]:
     if (folder := findings.install.folder) != "." and tried.failed:
         lines.append(f"  the project is in {folder}: if it does not install from here, copy the suite into that folder")
     lines += [
-        f"  {file} is the database that you work with, and runs write to it: name another one in [env] of"
-        f" {SUITE}/{SETTINGS}, as the guide to seed data shows for SQLite"
+        f"  runs write to {file}, whose name is in the code: for another file, let the code read the name from a"
+        f' variable, and set it to "{FOLDER}/{PurePosixPath(file).stem}.sqlite" in [env] of {SUITE}/{SETTINGS}'
         for file in tried.sqlite
     ]
     errors = [tried.message if tried.failed else "", *(one.error for one in tried.answers)]

@@ -66,7 +66,8 @@ class Guard:
         self._folders = own_folders(root, settings)
         self._root = root
         self._own: dict[Endpoint, str] = {}  # the names of the run's servers
-        self._allowed = {endpoint for text in settings.also_allowed for endpoint in _endpoints(*parse_endpoint(text))}
+        servers = [text for text in settings.also_allowed if not text.startswith("./")]  # those are SQLite files
+        self._allowed = {endpoint for text in servers for endpoint in _endpoints(*parse_endpoint(text))}
         self._sources = self._find_sources()
         self._recognizer = Recognizer({endpoint: one.kind for endpoint, one in self._sources.items()}, run.id)
         self._seen: dict[str, set[Endpoint]] = {}  # in the kernel's table, by process name

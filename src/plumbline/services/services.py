@@ -28,7 +28,7 @@ from plumbline.services.run import ChildEnviron, ServiceRun, sweep
 from plumbline.services.shared import SharedServer
 from plumbline.services.stack import SharedService, plan, why_missing
 from plumbline.services.watching import watched
-from plumbline.settings import URL_VARIABLES, AppSettings, ProcessSettings, Settings, address_variable
+from plumbline.settings import URL_VARIABLES, AppSettings, ProcessSettings, Settings, address_variable, placeholders
 
 STOP_LIMIT_S = 20.0
 Made = TypeVar("Made", bound=Process)
@@ -209,8 +209,9 @@ class Services:
             commands = [ProcessSettings(command=command) for command in self._settings.prepare_commands]
             environment = self.environment()
             processes = [self._make(Process, "prepare", command, environment) for command in commands]
-            # Services of the stack don't tell whether anybody has connected to them.
+            # Services of the stack, and files, don't tell whether anybody has connected to them.
             elsewhere = variables.servers_named(self._settings.env) & self.stack.keys()
+            elsewhere |= {one for one in self._settings.env.values() if variables.ROOT in placeholders(one)}
             servers = [one for one in (self.postgres, self.redis) if one and not elsewhere]
             run_prepare(processes, servers, self._settings.env, self._settings.ready_limit_s)
 
@@ -293,7 +294,8 @@ class Services:
     def _rendered(self, templates: Mapping[str, str], own: Address | None = None) -> dict[str, str | None]:
         servers = (self.redis, self.postgres, *self.stack.values())
         addresses = {server.name: server.address for server in servers if server is not None}
-        return variables.render(templates, addresses, self.key_prefix, own, service_prefix=f"perf{self._run.id}")
+        prefix = f"perf{self._run.id}"
+        return variables.render(templates, addresses, self.key_prefix, own, prefix, str(self._root))
 
     def _missing(self) -> str:
         """Return a server that the environment of the code under test names but that does not run, or ""."""

@@ -13,7 +13,8 @@ from plumbline.services.errors import ServiceError
 from plumbline.settings import OWN_PLACEHOLDERS, Settings, placeholders
 
 FIELDS = ("user", "password", "host", "port", "database", "options", "url")
-PLACEHOLDERS = {f"{server}.{field}" for server in ("redis", "postgres") for field in FIELDS} | {"redis.prefix"}
+ROOT = "root"  # the placeholder for the project's folder: in a comparison, that of the side's copy
+PLACEHOLDERS = {f"{server}.{field}" for server in ("redis", "postgres") for field in FIELDS} | {"redis.prefix", ROOT}
 SERVICE_FIELDS = ("host", "port", "prefix")  # of a service of [services]
 # Variables that often point at a staging server.
 PLAIN_NAME = re.compile(r"(DATABASE|DB|POSTGRES|POSTGRESQL|PG|SQLALCHEMY_DATABASE|REDIS|CACHE|BROKER)_(URL|URI|DSN)")
@@ -46,7 +47,7 @@ def check(settings: Settings) -> None:
 def servers_named(*tables: Mapping[str, str]) -> set[str]:
     """Return the servers that templates name."""
     names = {name for table in tables for text in table.values() for name in placeholders(text)}
-    return {name.partition(".")[0] for name in names - OWN_PLACEHOLDERS}
+    return {name.partition(".")[0] for name in names - OWN_PLACEHOLDERS - {ROOT}}
 
 
 def render(
@@ -55,15 +56,16 @@ def render(
     prefix: str,
     own: Address | None = None,
     service_prefix: str = "",
+    root: str = "",
 ) -> dict[str, str | None]:
     """Return the templates with their values, or None for a template that names a server that is off.
 
     `addresses`: those of the servers. `own`: where the application itself listens. `prefix`, `service_prefix`: for
-    keys of Redis, and for names in services of [services].
+    keys of Redis, and for names in services of [services]. `root`: the project's folder.
     """
     values = {f"{name}.{field}": str(getattr(at, field)) for name, at in addresses.items() for field in FIELDS}
     values |= {name: str(getattr(own, name)) for name in OWN_PLACEHOLDERS if own}
-    values |= {f"{name}.prefix": service_prefix for name in addresses} | {"redis.prefix": prefix}
+    values |= {f"{name}.prefix": service_prefix for name in addresses} | {"redis.prefix": prefix, ROOT: root}
     rendered: dict[str, str | None] = {}
     for key, template in templates.items():
         # In a URL, these are percent-encoded.

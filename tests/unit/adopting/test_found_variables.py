@@ -72,6 +72,7 @@ class Settings(BaseSettings):
             "DATABASE_ASYNC_URL": ASYNCPG,
             "CACHE_LOCATION": "{redis.url}",
             "BROKER_URL": "{redis.url}",
+            "ARCHIVE_URL": "sqlite:///{root}/tests/performance/archive.sqlite",
         }
 
     def test_a_url_that_is_put_together_from_parts_is_left_out(self, search: Search) -> None:
@@ -216,10 +217,26 @@ def test_only_what_the_application_imports_counts(search: Search) -> None:
     assert variables(search, "", tools_slash_deploy__py='import os\nos.environ["DATABASE_PASSWORD"]') == {}
 
 
-def test_without_postgresql_a_database_is_left_alone(search: Search) -> None:
-    files = {"shop/main.py": APP, "shop/settings.py": 'import os\nos.getenv("DATABASE_URL", "sqlite:///shop.db")'}
+@pytest.mark.parametrize(
+    ("line", "template"),
+    [
+        ('os.getenv("DATABASE_URL", "sqlite:///./data/shop.db")', "sqlite:///{root}/tests/performance/shop.sqlite"),
+        (
+            'os.getenv("DB", "sqlite+aiosqlite:////srv/x.db?a=1")',
+            "sqlite+aiosqlite:///{root}/tests/performance/x.sqlite?a=1",
+        ),
+        ('os.getenv("DB_URL", "sqlite://shop.sqlite3")', "sqlite://{root}/tests/performance/shop.sqlite"),
+        ('os.getenv("SQLITE_PATH", "data/shop.sqlite3")', "{root}/tests/performance/shop.sqlite"),
+        ('os.getenv("DATABASE_URL", "sqlite://")', None),
+        ('os.getenv("DATABASE_URL", "sqlite:///:memory:")', None),
+        ('os.getenv("TEST_DATABASE_URL", "sqlite:///test.db")', None),
+        ('os.getenv("DATABASE_URL", "mysql://localhost/shop")', None),
+    ],
+)
+def test_a_run_has_files_of_sqlite_of_its_own(search: Search, line: str, template: str | None) -> None:
+    found = search({"shop/main.py": APP, "shop/settings.py": f"import os\n{line}"})
 
-    assert search(files).variables == ()
+    assert [one.template for one in found.variables] == ([template] if template else [])
 
 
 class TestExamples:

@@ -62,6 +62,15 @@ def test_prepare() -> None:
     }
 
 
+def test_files_of_sqlite() -> None:
+    """Each run begins with an empty file of its own. A file that the code names has to be allowed."""
+    url = FoundVariable("DB", "sqlite:///{root}/tests/performance/shop.sqlite", False, "shop/settings.py:2")
+    names = " ".join(f"tests/performance/shop.sqlite{end}" for end in ("", "-wal", "-shm"))
+
+    assert proposed(Findings(services=BOTH, variables=(url,)), None)["prepare"] == ["sh", "-c", f"rm -f {names}"]
+    assert proposed(Findings(services=BOTH), None, sqlite=["shop.db"])["also_allowed"] == ["./shop.db"]
+
+
 def test_processes_and_installation() -> None:
     worker = FoundCommand(
         "worker", ("arq", "app.worker.Settings"), "", directory="backend", ready_output="Starting worker"

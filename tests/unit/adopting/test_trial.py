@@ -2,15 +2,17 @@
 
 import json
 import socketserver
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from plumbline.adopting.files.sqlite import existing_files
 from plumbline.adopting.trial import LOOK, try_application
 from plumbline.adopting.tried import Tried
 from plumbline.settings_file import load_settings
@@ -97,13 +99,14 @@ def trial(tmp_path: Path, cache_home: Path) -> Try:
         health_paths: tuple[str, ...] = (),
         *,
         examples: bool = False,
+        protected: Sequence[str] = (),
     ) -> Tried:
         (tmp_path / "app.py").write_text(textwrap.dedent(source), encoding="utf-8")
         services = "" if "services" in settings else 'services = "off"\n'
         text = f"{services}{settings}\n[app]\n{app}\n"
         (tmp_path / "settings.toml").write_text(text, encoding="utf-8")
         settings_ = load_settings(tmp_path / "settings.toml")
-        return try_application(settings_, tmp_path, health_paths=health_paths, examples=examples)
+        return try_application(settings_, tmp_path, health_paths=health_paths, examples=examples, protected=protected)
 
     return run
 
@@ -485,3 +488,26 @@ def test_the_database_that_the_user_works_with(trial: Try) -> None:
         app = Starlette()
     """
     assert trial(source, settings='[env]\nDATABASE = "sqlite:///perf.db"').sqlite == ("work.db",)
+
+
+def test_the_database_that_the_user_works_with_is_not_opened(trial: Try, tmp_path: Path) -> None:
+    """Unless the settings allow that."""
+    sqlite3.connect(tmp_path / "work.db").execute("CREATE TABLE item (name)").connection.close()
+    before = (tmp_path / "work.db").read_bytes()
+    source = """
+        import sqlite3
+        from starlette.applications import Starlette
+        try:
+            sqlite3.connect("file:work.db?mode=rwc", uri=True).execute("CREATE TABLE more (name)")
+        except PermissionError as error:
+            print(error)
+        app = Starlette()
+    """
+    assert existing_files(tmp_path) == ["work.db"]
+
+    tried = trial(source, protected=["work.db"])
+
+    assert (tried.failed, (tmp_path / "work.db").read_bytes()) == ("settings", before)
+    assert 'also_allowed = ["./work.db"]' in tried.message
+    assert trial(source, settings='also_allowed = ["./work.db"]', protected=["work.db"]).failed != "settings"
+    assert (tmp_path / "work.db").read_bytes() != before

@@ -15,6 +15,7 @@ from plumbline.services.overview import service_lines, service_table
 from plumbline.services.services import Services, choose
 from plumbline.settings_file import load_settings
 from tests.support.fixtures import MakeServices
+from tests.support.project import ROOT
 from tests.unit.services.test_embedded import is_alive, server
 
 EMBEDDED = 'backend = "embedded"\n'
@@ -94,6 +95,7 @@ def test_templates_are_rendered(make_services: MakeServices) -> None:
         APP_PREFIX = "{redis.prefix}app:"
         APP_PASSWORD = "{postgres.password}"
         APP_JSON = '{{"plain": true}}'
+        APP_FILE = "sqlite:///{root}/app.sqlite"
     """
     services = make_services(textwrap.dedent(text))
     services.begin()
@@ -105,6 +107,7 @@ def test_templates_are_rendered(make_services: MakeServices) -> None:
     assert rendered["APP_PREFIX"] == f"{services.key_prefix}app:"
     assert rendered["APP_PASSWORD"] == address.password
     assert rendered["APP_JSON"] == '{"plain": true}'
+    assert rendered["APP_FILE"] == f"sqlite:///{ROOT}/app.sqlite"
     assert rendered["PLUMBLINE_RUN"] == services.key_prefix.split(":")[1]
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterable, Mapping
 
+from plumbline.adopting.files import sqlite
 from plumbline.adopting.files.examples import Example, examples, schemes_of_env_files
 from plumbline.adopting.files.pydantic_settings import COMPUTED, read_by_pydantic
 from plumbline.adopting.files.reads import Read, read_by_code, read_by_dynaconf, schemes
@@ -33,10 +34,13 @@ def variables(
     secret = schemes_of_env_files(tree)
     driver = _driver(modules)
     places: dict[str, Place] = {}
+    own_files: dict[str, str] = {}
     for name, read in reads.items():
         values = [read.default or "", shown[name].value if name in shown else "", f"{secret.get(name, '')}://"]
         if place := place_of(read, [value for value in values if value not in ("", "://", "None", COMPUTED)], servers):
             places[name] = place
+        elif template := sqlite.template_of(read, values):
+            own_files[name] = template
     found = [
         FoundVariable(name, template_of(place, driver), reads[name].required, reads[name].seen)
         for name, place in places.items()
@@ -46,7 +50,9 @@ def variables(
     texts = {module.path: module.text for module in modules}
     for name, read in reads.items():
         text = texts.get(read.seen.partition(":")[0], "")
-        if name not in places and "postgres" in servers and (value := engine(read, text)):
+        if name in own_files:
+            found.append(FoundVariable(name, own_files[name], read.required, read.seen))
+        elif name not in places and "postgres" in servers and (value := engine(read, text)):
             found.append(FoundVariable(name, value, False, read.seen))
         elif name not in places and (one := _other(read, shown.get(name))):
             found.append(one)

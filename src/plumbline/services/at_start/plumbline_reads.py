@@ -1,6 +1,7 @@
 """Notes the variables that the project's own code reads, the hosts that a process looks up, and SQLite's files.
 
-`sitecustomize` imports this module in a trial of an application, never in a measurement.
+It refuses to open the SQLite files that the trial protects. `sitecustomize` imports this module in a trial of an
+application, never in a measurement.
 """
 
 import contextlib
@@ -16,6 +17,8 @@ from typing import Any
 # Modules that read a variable for their caller.
 READERS = {"dotenv", "environ", "environs", "dynaconf", "decouple", "envparse", "prettyconf"}
 READERS |= {"flask.config", "starlette.config"}
+# Environment variable: the SQLite files to protect, as a JSON list of paths.
+PROTECTED = "PLUMBLINE_PROTECTED"
 STEPS = {"os", "collections.abc", "_collections_abc"}  # of `os.getenv` and the like
 PACKAGES = {"site-packages", "dist-packages"}
 PLUMBLINE = Path(__file__).resolve().parents[2]
@@ -41,6 +44,7 @@ class Reads:
         self._get = type(os.environ).__getitem__
         self._resolve = socket.getaddrinfo
         self._own: dict[str, bool] = {}
+        self._protected = set(json.loads(os.environ.get(PROTECTED, "[]")))
         self._noted: set[object] = set()
 
     def get(self, environ: Any, name: Any) -> Any:
@@ -64,7 +68,12 @@ class Reads:
 
     def audit(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "sqlite3.connect" and isinstance(arguments[0], str | bytes | os.PathLike):
-            self._note({"sqlite": os.path.abspath(os.fsdecode(arguments[0]))})  # noqa: PTH100
+            name = os.fsdecode(arguments[0])
+            name = name.removeprefix("file:").partition("?")[0] if name.startswith("file:") else name
+            is_refused = os.path.realpath(name) in self._protected
+            self._note({"sqlite": os.path.abspath(name), "refused": is_refused})  # noqa: PTH100
+            if is_refused:
+                raise PermissionError(f"Plumbline refuses to open {name}: you may work with this file")
 
     def _reader(self, frame: Any) -> dict[str, Any] | None:
         """Return the line of the project that reads a variable, itself or by one of READERS; None for a library."""
