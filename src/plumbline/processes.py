@@ -5,6 +5,7 @@ import errno
 import os
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,8 @@ ADDR_NO_RANDOMIZE, CURRENT_PERSONA = 0x0040000, 0xFFFFFFFF
 # The reaper, and its time limit.
 CLEANING_MODULE, CLEANING_LIMIT_S = "plumbline.services.reaper", 6.0
 TERM_LIMIT_S = 1.0
+SHELLS = {"sh", "bash", "dash", "zsh", "ash", "ksh"}
+LINE_BYTES = 1000  # of a script, that are read to see what runs it
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -248,3 +251,17 @@ def last_lines(text: str, count: int) -> str:
 def without_secrets(text: str) -> str:
     """Shorten each URL to its scheme and host: the rest may hold a token."""
     return re.sub(r"(\w+://)(?:[^/\s'\"]*@)?([^/\s'\"?#]+)[^\s'\"]*", r"\1\2/…", text)
+
+
+def is_run_by_python(program: str, path: str | None = None) -> bool:
+    """Return whether a program is Python, or a script that Python runs."""
+    found = Path(shutil.which(program, path=path) or "")
+    if found.name.startswith("python"):
+        return True
+    with contextlib.suppress(OSError), found.open("rb") as file:
+        first, second = file.readline(LINE_BYTES), file.readline(LINE_BYTES)
+        # Installers write the second line, for a shell, if the path of Python is too long for the first one.
+        return first.startswith(b"#!") and (
+            b"python" in first or (second.startswith(b"'''exec'") and b"python" in second)
+        )
+    return False

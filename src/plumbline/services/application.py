@@ -101,6 +101,8 @@ class Process(LocalService):
 
         Raises NotReady if it fails, takes longer than the limit, or connects to another Redis or PostgreSQL.
         """
+        if self._guard:
+            self._guard.check_program(self.name, self._command(), self._environ)
         self.start()
         assert self._child is not None
         touched, deadline_s = set[str](), self._started_s + limit_s

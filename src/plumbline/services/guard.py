@@ -8,6 +8,7 @@ continuously while services start or benchmarks are counted, but never while any
 import contextlib
 import json
 import os
+import re
 import socket
 import sysconfig
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from plumbline.processes import SHELLS, is_run_by_python
 from plumbline.services.address import DEFAULT_PORTS
 from plumbline.services.at_start.sitecustomize import (
     LOOPBACK,
@@ -36,6 +38,8 @@ from plumbline.services.run import ServiceRun
 from plumbline.services.variables import PLAIN_URL
 from plumbline.settings import Settings
 
+URL = re.compile(rf"\b(?:{PLAIN_URL.pattern})[^\s'\"]*")
+READ_BY_ALL = (".env", ".env.local")  # the files that libraries of all languages read
 AT_START = Path(__file__).with_name("at_start")  # for PYTHONPATH: Python imports sitecustomize.py at its start
 NAMES = {POSTGRES: "postgres", REDIS: "redis"}
 PORT_OF = {POSTGRES: DEFAULT_PORTS["postgresql"], REDIS: DEFAULT_PORTS["redis"]}
@@ -113,6 +117,23 @@ class Guard:
                 raise NotReady(self._refusal(name, endpoint, kind))
         return {self._own[endpoint] for endpoint in endpoints & self._own.keys()}
 
+    def check_program(self, name: str, command: Sequence[str], environ: Mapping[str, str]) -> None:
+        """Check which servers a program may connect to, before it starts. Raises NotReady for one of another origin.
+
+        Only Python processes refuse connections. Of other programs, the URLs in the command are known, and the
+        variables of `.env` files that their `environ` does not replace.
+        """
+        program, words = command[0], " ".join(command)
+        if is_run_by_python(program, environ.get("PATH")):
+            return
+        named = {endpoint for url in URL.finditer(words) for endpoint in _endpoints_of(url[0])}
+        if Path(program).name not in SHELLS:  # a shell reads no such file
+            sources = self._sources.items()
+            named |= {at for at, one in sources if Path(one.file).name in READ_BY_ALL and one.variable not in environ}
+        for endpoint in sorted(named - self._own.keys() - self._allowed):
+            if kind := self._recognizer.kind(endpoint):
+                raise NotReady(self._refusal(name, endpoint, kind))
+
     def record(self, name: str, pids: Sequence[int]) -> None:
         """Record the open connections of these processes for `check`."""
         self._seen[name] = self._seen.get(name, set()) | _connected(pids)
@@ -139,14 +160,9 @@ class Guard:
         files = [(_shown(file, self._root), name, text) for file, name, text in variables_of(self._folders)]
         for file, name, text in [*files, *variables]:
             if scheme := PLAIN_URL.match(text):
-                with contextlib.suppress(ValueError):
-                    parts = urlsplit(text)
-                    kind = REDIS if scheme["redis"] else POSTGRES
-                    host, port = parts.hostname or LOOPBACK, parts.port or PORT_OF[kind]
-                    # DNS may be slow, and the usual ports are recognised without it.
-                    known = [endpoint_of((host, port))] if port in PORTS else _endpoints(host, port)
-                    for endpoint in filter(None, known):
-                        found.setdefault(endpoint, _Source(name, file, kind, _template(kind, parts.scheme)))
+                kind = REDIS if scheme["redis"] else POSTGRES
+                for endpoint in _endpoints_of(text):
+                    found.setdefault(endpoint, _Source(name, file, kind, _template(kind, text.partition("://")[0])))
         return found
 
     def _refusal(self, name: str, endpoint: Endpoint, kind: str) -> str:
@@ -191,6 +207,19 @@ def parse_endpoint(text: str) -> Endpoint:
         return text, 0
     host, _, port = text.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def _endpoints_of(url: str) -> list[Endpoint]:
+    """Return the endpoints of a URL of PostgreSQL or Redis."""
+    try:
+        parts = urlsplit(url)
+        is_redis = parts.scheme.startswith(("redis", "valkey"))
+        host, port = parts.hostname or LOOPBACK, parts.port or PORT_OF[REDIS if is_redis else POSTGRES]
+    except ValueError:
+        return []
+    # DNS may be slow, and the usual ports are recognised without it.
+    known = [endpoint_of((host, port))] if port in PORTS else _endpoints(host, port)
+    return [*filter(None, known)]
 
 
 def _endpoints(host: str, port: int) -> list[Endpoint]:

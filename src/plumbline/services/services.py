@@ -206,9 +206,13 @@ class Services:
         self._guard.allow(self.running())
         if self._settings.prepare and self._prepare and not self._missing():
             self._prepare = False
-            commands = [ProcessSettings(command=command) for command in self._settings.prepare_commands]
-            environment = self.environment()
-            processes = [self._make(Process, "prepare", command, environment) for command in commands]
+            processes = []
+            for command in self._settings.prepare_commands:
+                settings, environment = ProcessSettings(command=command), self.environment()
+                if self.postgres:
+                    address = self.postgres.address
+                    environment |= variables.for_psql(command, self._root, self._settings.env, address)
+                processes.append(self._make(Process, "prepare", settings, environment))
             # Services of the stack, and files, don't tell whether anybody has connected to them.
             elsewhere = variables.servers_named(self._settings.env) & self.stack.keys()
             elsewhere |= {one for one in self._settings.env.values() if variables.ROOT in placeholders(one)}

@@ -3,10 +3,12 @@
 import difflib
 import re
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from urllib.parse import quote
 
 from plumbline.inherited import FOR_SERVERS, disturbing
+from plumbline.processes import SHELLS
 from plumbline.services.address import Address
 from plumbline.services.base import Service
 from plumbline.services.errors import ServiceError
@@ -24,6 +26,8 @@ LIBPQ_NAME = re.compile(
     r"|REQUIREPEER|TARGETSESSIONATTRS|CHANNELBINDING|GSSENCMODE|GSSLIB|GSSDELEGATION|KRBSRVNAME|REQUIRESSL|SSL[A-Z]+"
     r"|CONNECT_TIMEOUT|CLIENTENCODING|LOADBALANCEHOSTS|M(IN|AX)PROTOCOLVERSION|DATESTYLE|TZ|GEQO|SYSCONFDIR)"
 )
+
+LIBPQ_PROGRAM = re.compile(r"\b(psql|pg_restore|createdb|dropdb|createuser|vacuumdb|pgbench)\b")
 
 
 def check(settings: Settings) -> None:
@@ -89,6 +93,20 @@ def plain(environ: Mapping[str, str], *, keep_tls: bool) -> list[str]:
         or (LIBPQ_NAME.fullmatch(name) and not (keep_tls and name.startswith("PGSSL")))
     )
     return sorted([*elsewhere, *disturbing(environ, FOR_SERVERS)])
+
+
+def for_psql(command: Sequence[str], root: Path, env: Mapping[str, str], postgres: Address) -> dict[str, str]:
+    """Return libpq's variables with the address of the run's server for a command that runs `psql` or the like.
+
+    Without them, these programs connect to the server of the user. What `env`, the table [env], sets is left out.
+    """
+    words = " ".join(command)
+    if command[0] in SHELLS and (root / command[-1]).is_file():
+        words = (root / command[-1]).read_text("utf-8", errors="replace")
+    if not LIBPQ_PROGRAM.search(words) or "PGSERVICE" in env:
+        return {}
+    fields = {"HOST": "host", "PORT": "port", "USER": "user", "PASSWORD": "password", "DATABASE": "database"}
+    return {f"PG{name}": str(getattr(postgres, one)) for name, one in fields.items() if f"PG{name}" not in env}
 
 
 def overrides(

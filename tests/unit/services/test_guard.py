@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shlex
 import socket
 import threading
 import time
@@ -12,6 +13,7 @@ from urllib.request import urlopen
 import pytest
 
 from plumbline.services.address import Address
+from plumbline.services.embedded import find_postgres
 from plumbline.services.errors import NotReady
 from plumbline.services.services import Services
 from plumbline.settings_file import load_settings
@@ -211,6 +213,41 @@ def test_a_short_connection_of_another_program_counts(make: Make, ours: Services
     services.start_application()
 
     assert tables(ours) == 1
+
+
+PSQL = str(find_postgres() / "psql")
+
+
+@pytest.mark.parametrize("script", ["", "schema.sh", "-c"])
+def test_psql_connects_to_the_run_s_own_server(make: Make, ours: Services, tmp_path: Path, script: str) -> None:
+    """No variable names it."""
+    table = f"made_{script.strip('-').partition('.')[0]}"
+    command = [PSQL, "-c", f"CREATE TABLE {table} (n int)"]
+    (tmp_path / "schema.sh").write_text(shlex.join(command))
+    shown = {"": command, "schema.sh": ["bash", "schema.sh"], "-c": ["sh", "-c", shlex.join(command)]}
+
+    make('[env]\nDSN = "{postgres.url}"\n', prepare=shown[script]).start_application()
+
+    assert query(postgres(ours), f"TABLE {table}") is None
+
+
+@pytest.mark.parametrize("by_file", [False, True])
+def test_a_program_that_cannot_be_refused_does_not_start(
+    make: Make, theirs: Services, tmp_path: Path, by_file: bool
+) -> None:
+    """Its command or a `.env` file names another server."""
+    if by_file:
+        (tmp_path / ".env").write_text(f"SHOP_DB_URL={postgres(theirs).url}\n")
+    name = '"$(sed s/SHOP_DB_URL=// .env)"' if by_file else postgres(theirs).url
+    (tmp_path / "tool").write_text(f"#!/bin/sh\n{PSQL} {name} -c 'CREATE TABLE item (n int)'\n")
+    (tmp_path / "tool").chmod(0o755)
+    command = [str(tmp_path / "tool")] if by_file else [PSQL, name, "-c", "CREATE TABLE item (n int)"]
+
+    message = refusal(make(prepare=command))
+
+    assert message.startswith("prepare connects to a PostgreSQL server that does not belong to this run")
+    assert postgres(theirs).password not in message
+    assert tables(theirs) == 0
 
 
 @pytest.mark.parametrize("env", ["", 'DSN = "{postgres.url}"\n'])

@@ -15,7 +15,8 @@ from pathlib import Path
 from plumbline.comparing.trees.at_start import sitecustomize as marks
 from plumbline.comparing.trees.environment import package_folders
 from plumbline.comparing.trees.sides import Side, Sides
-from plumbline.comparing.trees.trace import is_run_by_python, source_of
+from plumbline.comparing.trees.trace import source_of
+from plumbline.processes import is_run_by_python
 from plumbline.results.schema import UnjudgedCause
 
 APP, PREPARE = "app", "prepare"  # the process of the application, and the command that prepares the databases

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -22,11 +21,10 @@ from plumbline.comparing.trees.at_start.sitecustomize import (
     WATCHED,
     imports_this,
 )
+from plumbline.processes import SHELLS, is_run_by_python
 
 AT_START = Path(__file__).with_name("at_start")  # folder for PYTHONPATH; Python imports its sitecustomize.py at start
 COMPILED_FOLDER = "__pycache__"
-LINE_BYTES = 1000
-SHELLS = {"sh", "bash", "dash", "zsh", "ash", "ksh"}
 SEPARATORS = {";", "&&", "||", "|"}  # of commands
 HARMLESS = {"cd", "echo", "exit", "mkdir", "rm", "set", "touch", "true"}  # they run nothing, and read no file
 # In a script whose commands are not all known, or that may change which Python runs.
@@ -76,20 +74,6 @@ def _commands_in(script: str) -> list[list[str]]:
         else:
             found[-1].append(word)
     return [words for words in found if words]
-
-
-def is_run_by_python(program: str, path: str | None = None) -> bool:
-    """Return whether a program is Python, or a script that Python runs."""
-    found = Path(shutil.which(program, path=path) or "")
-    if found.name.startswith("python"):
-        return True
-    with contextlib.suppress(OSError), found.open("rb") as file:
-        first, second = file.readline(LINE_BYTES), file.readline(LINE_BYTES)
-        # Installers write the second line, for a shell, if the path of Python is too long for the first one.
-        return first.startswith(b"#!") and (
-            b"python" in first or (second.startswith(b"'''exec'") and b"python" in second)
-        )
-    return False
 
 
 def paths_read(folder: Path) -> set[Path]:
