@@ -214,4 +214,5 @@ PARTS: dict[str, Callable[[], str]] = {
     "placeholders": placeholders_part,
     "results": results_part,
     "reasons": reasons_part,
+    "nothing": str,  # Sphinx itself shows what follows
 }

@@ -118,10 +118,11 @@ class Measure:
         Args:
             operations: The number of operations in one timed block. All figures are per operation.
             operation: What one operation is, such as "row": reports then show `1.90 µs/row`.
-            samples: The number of samples, at least 7. By default the profile decides.
-            warmup: The number of rounds before the first sample, which are not timed. By default the profile decides.
+            samples: The number of samples, at least 7. By default, the profile in the settings decides, such as `ci`.
+            warmup: The number of rounds before the first sample, which are not timed. By default, the profile decides.
             budget: The limits of this benchmark. They replace those in `settings.toml`.
-            renamed_from: The former key of this benchmark, such as `test_cart.py::test_add`. It keeps its history.
+            renamed_from: The former key of this benchmark, such as `test_cart.py::test_add`. The benchmark is
+                judged and shown as under this key.
 
         Returns:
             The measurement, which yields one `Timer` in each round.

@@ -89,7 +89,7 @@ def slope(values: Sequence[float]) -> float:
     Use it to assert that memory does not grow. A single outlier, such as a garbage collection, does not change it.
 
     Args:
-        values: At least two values, at equal distances.
+        values: At least two values, measured at equal intervals.
 
     Returns:
         The growth from one value to the next, in the unit of the values.

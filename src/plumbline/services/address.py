@@ -30,9 +30,9 @@ class Address:
     host: str
     #: The port.
     port: int
-    #: The user, not quoted.
+    #: The user, without percent-encoding.
     user: str = ""
-    #: The password, not quoted.
+    #: The password, without percent-encoding.
     password: str = field(default="", repr=False)
     #: The name or number of the database. For HTTP, the path.
     database: str = ""

@@ -134,7 +134,7 @@ class Service:
         return next(found, f"read its last output above; it has the options of [{self.name}.config] in settings.toml")
 
     def running(self) -> bool:
-        """Return whether the process or container runs; True if that is unknown. Cheap once ready."""
+        """Return whether the process or container runs; True if that is unknown. The call is cheap once the service is ready."""
         return True
 
     def death_message(self) -> str:
@@ -158,7 +158,7 @@ class Service:
         return "unknown: it is external"
 
     def log_tail(self, lines: int = SHOWN_LINES) -> str:
-        """Return at most `lines` last lines of its output, without passwords."""
+        """Return the last lines of its output, at most `lines` of them, without passwords."""
         return self.redact(printable(self.raw_log(lines)))
 
     def raw_log(self, lines: int) -> str:
