@@ -366,8 +366,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     #: A command that prepares the database before the application starts, such as migrations and seed data. Commands in
     #: a list run one after another.
     prepare: list[str | list[str]] = []
-    #: Environment variables of the application, the processes, `prepare` and the tests. Values are templates, such as
-    #: `{postgres.url}`.
+    #: Environment variables of the application, the processes, `prepare` and the tests. Values may have
+    #: placeholders, such as `{postgres.url}`.
     env: dict[str, str] = {}
     redis: RedisSettings = RedisSettings()
     postgres: PostgresSettings = PostgresSettings()

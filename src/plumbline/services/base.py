@@ -134,7 +134,7 @@ class Service:
         return next(found, f"read its last output above; it has the options of [{self.name}.config] in settings.toml")
 
     def running(self) -> bool:
-        """Return whether the process or container runs; True if that is unknown. The call is cheap once the service is ready."""
+        """Return whether the process or container runs; True if that is unknown. Cheap once the service is ready."""
         return True
 
     def death_message(self) -> str:

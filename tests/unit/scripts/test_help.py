@@ -14,6 +14,7 @@ NAMES = (
     "bisections",
     "busy_loops",
     "libraries",
+    "reference",
     "results_schema",
     "rivals",
     "spread",

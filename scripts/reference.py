@@ -1,9 +1,9 @@
-"""Parts of the reference that are made from the code.
+"""Write the parts of the reference that are made from the code: `python -m scripts.reference`.
 
-A page holds a line that ends with `<!-- generated: settings -->`, and is replaced. Before the comment, it tells readers
-of the file itself where to look.
+In a page of docs/reference, such a part stands between `<!-- made from the code: settings -->` and `<!-- end -->`.
 """
 
+import argparse
 import contextlib
 import inspect
 import io
@@ -11,7 +11,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from importlib import resources
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -25,20 +24,15 @@ from plumbline.pytest_plugin import MARKERS
 from plumbline.reporting.content import EXIT_CODES
 from plumbline.services.variables import PLACEHOLDERS
 from plumbline.settings_file import TABLES
+from scripts import results_schema
 
-MARK = re.compile(r"^.*<!-- generated: ([\w ]+) -->$", re.MULTILINE)
-SCHEMA = Path(__file__).parents[1] / "reference" / "results.schema.json"
-
-
-def setup(app: Any) -> dict[str, bool]:
-    """Fill in the parts when Sphinx reads a page."""
-    app.connect("source-read", fill_in)
-    return {"parallel_read_safe": True}
+FOLDER = Path(__file__).parents[1] / "docs" / "reference"
+PART = re.compile(r"(?<=<!-- made from the code: )([\w ]+) -->\n(.*?)(?=<!-- end -->)", re.DOTALL)
 
 
-def fill_in(_app: object, _page: str, source: list[str]) -> None:
-    """Put each part in the place of its mark; `source` holds the text of the page."""
-    source[0] = MARK.sub(lambda found: PARTS[found[1]](), source[0])
+def renewed(page: str) -> str:
+    """Return the text of a page with new parts."""
+    return PART.sub(lambda found: f"{found[1]} -->\n\n{PARTS[found[1]]().strip()}\n\n", page)
 
 
 def settings_part() -> str:
@@ -51,15 +45,13 @@ def table_lines(name: str, table: type[msgspec.Struct]) -> Iterator[str]:
     """Yield the heading of a table of settings.toml, its text, and its settings."""
     yield f"## `[{name}]`" if name else "## Top level"
     yield f"\n{(inspect.getdoc(table) or '').split('Example::')[0].strip()}\n"
-    texts = texts_of(table)
+    texts, types = texts_of(table), get_type_hints(table, include_extras=True)
     variables = {key: variable for variable, key in settings.OVERRIDES.items()} if not name else {}
+    rows = []
     for field in settings_of(table):
         also = f" The variable `{variables[field.name]}` overrides this setting." if field.name in variables else ""
-        yield f":::{{confval}} {name}.{field.name}".replace(" .", " ")
-        yield f":type: {type_text(get_type_hints(table, include_extras=True)[field.name])}"
-        if (default := default_text(field)) is not None:
-            yield f":default: {default}"
-        yield f"\n{texts[field.name]}{also}\n:::\n"
+        rows.append([f"`{field.name}`", type_text(types[field.name]), default_text(field), texts[field.name] + also])
+    yield markdown_table(["setting", "type", "default", "meaning"], rows) + "\n"
 
 
 def settings_of(table: type[msgspec.Struct]) -> list[msgspec.structs.FieldInfo]:
@@ -108,13 +100,13 @@ def bounds_text(meta: msgspec.Meta, *, is_share: bool) -> str:
     return f", at least {meta.ge}" if meta.ge else ""
 
 
-def default_text(field: msgspec.structs.FieldInfo) -> str | None:
-    """Return the default of a setting as in TOML; None if it has no value."""
+def default_text(field: msgspec.structs.FieldInfo) -> str:
+    """Return the default of a setting as in TOML, or nothing."""
     if field.required:
         return "required"
     value = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
     if value is None or isinstance(value, msgspec.Struct):
-        return None
+        return ""
     return f"`{value:g}`" if isinstance(value, float) else f"`{json.dumps(value)}`"
 
 
@@ -166,7 +158,7 @@ def placeholders_part() -> str:
 
 def results_part() -> str:
     """Return the fields of each type of results.json, from its schema."""
-    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))["$defs"]
+    schema = results_schema.document()["$defs"]
     return "\n\n".join(
         f"### {name}\n\n{one.get('description', '')}\n\n{fields_of(one)}" for name, one in schema.items()
     )
@@ -195,10 +187,6 @@ def schema_type(field: dict[str, Any]) -> str:
     return str(field["type"])
 
 
-def reasons_part() -> str:
-    return resources.files("plumbline.reporting").joinpath("reasons.md").read_text(encoding="utf-8")
-
-
 def markdown_table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
@@ -213,6 +201,15 @@ PARTS: dict[str, Callable[[], str]] = {
     "markers": markers_part,
     "placeholders": placeholders_part,
     "results": results_part,
-    "reasons": reasons_part,
-    "nothing": str,  # Sphinx itself shows what follows
 }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.reference",
+        description="Write the parts of the reference that are made from the code.",
+        epilog="example: python -m scripts.reference",
+    )
+    parser.parse_args()
+    for path in FOLDER.glob("*.md"):
+        path.write_text(renewed(path.read_text(encoding="utf-8")), encoding="utf-8")
