@@ -275,7 +275,7 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     mean_ms: Positive | None = None
     #: The highest 95th percentile, in milliseconds.
     p95_ms: Positive | None = None
-    #: The highest 99th percentile, in milliseconds. It is checked if there are at least 1,000 samples.
+    #: The highest 99th percentile, in milliseconds. With fewer than 1,000 samples, the benchmark is inconclusive.
     p99_ms: Positive | None = None
     #: The longest operation, in milliseconds.
     max_ms: Positive | None = None

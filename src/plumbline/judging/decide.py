@@ -133,8 +133,17 @@ def judge_benchmarks(record: Results, evidence: Evidence, gate: GateSettings) ->
             one = _with_counts(one, counts, drifted=drifted)
         judgement = evidence.comparison.judgements.get(key)
         worse = bool(judgement and judgement.verdict == "regression") or bool(of_sides and of_sides.fails)
-        judged.append(_with_accepted(one, evidence, gate, worse_than_base=worse))
+        judged.append(_with_unjudged_budget(_with_accepted(one, evidence, gate, worse_than_base=worse)))
     return judged
+
+
+def _with_unjudged_budget(benchmark: Benchmark) -> Benchmark:
+    """Make a benchmark inconclusive if a limit of its budget could not be judged, unless it is a regression."""
+    unjudged = [result.name for result in benchmark.budgets if result.kept and result.note]
+    if not unjudged or benchmark.verdict in ("regression", "inconclusive"):
+        return benchmark
+    reasons = [Reason("budget_unjudged", subjects=unjudged), *benchmark.reasons]
+    return replace(benchmark, verdict="inconclusive", reasons=reasons)
 
 
 def _with_accepted(benchmark: Benchmark, evidence: Evidence, gate: GateSettings, *, worse_than_base: bool) -> Benchmark:
@@ -257,12 +266,15 @@ def _with_counts(benchmark: Benchmark, evidence: CountEvidence, *, drifted: bool
 
 
 def check_budget(budget: Budget, summary: Summary) -> list[BudgetResult]:
-    """Compare each limit of a budget with the measured value. p99 is not judged with fewer than 1,000 samples."""
+    """Compare each limit of a budget with the measured value.
+
+    With fewer than 1,000 samples, p99 is only known to be broken, if p95 exceeds its limit already.
+    """
     measured = {
         "median_ms": summary.median_s * 1e3,
         "mean_ms": summary.mean_s * 1e3,
         "p95_ms": summary.p95_s * 1e3,
-        "p99_ms": (summary.maximum_s if summary.p99_s is None else summary.p99_s) * 1e3,
+        "p99_ms": (summary.p95_s if summary.p99_s is None else summary.p99_s) * 1e3,
         "max_ms": summary.maximum_s * 1e3,
         "rate_per_s": summary.rate_per_s,
     }
@@ -270,8 +282,8 @@ def check_budget(budget: Budget, summary: Summary) -> list[BudgetResult]:
     for name, value in measured.items():
         if (limit := getattr(budget, name)) is not None:
             note, kept = "", value >= limit if name == "rate_per_s" else value <= limit
-            if name == "p99_ms" and summary.p99_s is None:
-                note, kept = f"not judged: needs {SAMPLES_FOR_P99:,} samples, there were {len(summary.samples_s)}", True
+            if name == "p99_ms" and summary.p99_s is None and kept:
+                note = f"not judged: needs {SAMPLES_FOR_P99:,} samples, there were {len(summary.samples_s)}"
             results.append(BudgetResult(name, limit, value, kept, note))
     return results
 

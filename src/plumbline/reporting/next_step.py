@@ -31,7 +31,7 @@ def next_step(results: Results) -> Step | None:
     verdicts = {content.verdict(benchmark) for benchmark in results.benchmarks}
     bad = [one.key for one in results.benchmarks if content.verdict(one) in content.FAILING - {"missing"}]
     bad += [test.key for test in content.failed_tests(results)]
-    unjudged = any(reason.kind == "packages_unjudged" for one in results.benchmarks for reason in one.reasons)
+    kinds = {reason.kind for one in results.benchmarks for reason in one.reasons}
     unsure = [b.key for b in results.benchmarks if b.verdict == "inconclusive" and b.minimum_detectable_effect]
     why = results.reasons[0].kind if results.reasons else None
     nothing_selected = results.deselected and not results.tests and why == "nothing_measured"
@@ -57,7 +57,7 @@ def next_step(results: Results) -> Step | None:
         (search, search),
         (bad, _only(results, bad, "runs {}", "what failed")),
         ("missing" in verdicts, Step(baseline, "if it was removed on purpose; otherwise restore the test")),
-        (unjudged, after_fixing),  # measuring again would not help
+        (kinds & {"packages_unjudged", "budget_unjudged"}, after_fixing),  # measuring again would not help
         (unsure, _only(results, unsure, "measures {}; run nothing else meanwhile", "the inconclusive benchmarks")),
         ("inconclusive" in verdicts, Step(baseline, "records a baseline of this machine, to commit")),
         (why == "no_baseline", Step(baseline, "records the figures for runs of the default branch, to commit")),

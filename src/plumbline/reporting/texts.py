@@ -22,6 +22,7 @@ REASONS: dict[Kind, str] = {
     "application_elsewhere": "not compared with the base: PERF_API_URL is one application for both",
     "baseline_edited": "a new baseline entry does not accept this; if it is intended: {accept}",
     "packages_unjudged": "runs packages whose change was not compared: {listed}",
+    "budget_unjudged": "a limit of its budget could not be judged: {listed}",
     "samples_slower": "slower than the baseline, and in the last pair {share} slower than the base by median or mean",
     "not_slower_than_base": "slower than the baseline, but not slower than the base",
     "count_grown": "{counts}",

@@ -50,6 +50,7 @@ Kind = Literal[
     "application_elsewhere",
     "baseline_edited",  # subjects: the benchmark
     "packages_unjudged",  # subjects: the packages, or lock files
+    "budget_unjudged",  # subjects: the limits
     "not_slower_than_base",
     "samples_slower",  # share
     # Of a benchmark, from its counts and accepted regressions

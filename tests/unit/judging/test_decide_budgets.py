@@ -2,10 +2,12 @@
 
 import pytest
 
-from plumbline.judging.decide import broken, check_budget, check_loop_hold, with_kept_budget
+from plumbline.judging.decide import broken, check_budget, check_loop_hold, judge_benchmarks, with_kept_budget
+from plumbline.judging.evidence import BaselineEvidence, Evidence
 from plumbline.measuring.statistics import Summary, summarize
-from plumbline.results.schema import Benchmark, BudgetResult, LoopHold
-from plumbline.settings import Budget
+from plumbline.results.schema import Benchmark, BudgetResult, LoopHold, Reason
+from plumbline.settings import Budget, GateSettings
+from tests.support.report_samples import results
 
 KEPT = BudgetResult("p95_ms", 2.0, 1.0, kept=True)
 BROKEN = BudgetResult("p95_ms", 2.0, 3.0, kept=False)
@@ -70,12 +72,19 @@ def test_a_budget_is_broken_if_the_hold_is_not_known(hold: LoopHold | None) -> N
     assert result.note == ("could not be measured: no answer" if hold else "was not measured")
 
 
-def test_p99_is_not_judged_from_few_samples() -> None:
-    """Below 1,000 samples any limit on p99 is kept, with a note."""
-    (result,) = check_budget(Budget(p99_ms=0.001), summarize([1.0] * 100))
+def test_p99_is_not_judged_from_few_samples_unless_p95_exceeds_its_limit() -> None:
+    """A benchmark is then no pass, but inconclusive."""
+    few = summarize([1e-3] * 90 + [5e-3] * 10)
+    broken_, unjudged = (check_budget(Budget(p99_ms=limit), few) for limit in (4.0, 6.0))
 
     note = "not judged: needs 1,000 samples, there were 100"
-    assert result == BudgetResult("p99_ms", 0.001, 1000.0, kept=True, note=note)
+    assert broken_ == [BudgetResult("p99_ms", 4.0, 5.0, kept=False)]
+    assert unjudged == [BudgetResult("p99_ms", 6.0, 5.0, kept=True, note=note)]
+    timings = {"a.py::a": BaselineEvidence("pass")}
+    found = judge_benchmarks(results(benchmark(*unjudged)), Evidence(timings=timings), GateSettings())
+    assert [(one.verdict, one.reasons) for one in found] == [
+        ("inconclusive", [Reason("budget_unjudged", subjects=["p99_ms"])])
+    ]
 
 
 def test_a_budget_without_limits_has_no_results() -> None:
