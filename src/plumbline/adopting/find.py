@@ -13,6 +13,8 @@ from plumbline.adopting.files.django import django_settings, settings_variable
 from plumbline.adopting.files.health import health_paths
 from plumbline.adopting.files.installs import install
 from plumbline.adopting.files.reach import reachable
+from plumbline.adopting.files.sql import load_sql
+from plumbline.adopting.files.sqlite import own_files
 from plumbline.adopting.files.starts import Docker, compose_services, dockerfiles, starts
 from plumbline.adopting.files.tree import Tree
 from plumbline.adopting.files.variables import variables
@@ -34,11 +36,15 @@ def find(root: Path) -> Findings:
     found = variables(tree, files, services, set(used))
     if app and app.framework == "django":
         found = [*settings_variable(tree, app, dockers), *found]
+    migrations = prepare(tree, started, app)
+    if not migrations:
+        sqlite = next(iter(own_files(one.template for one in found)), "")
+        migrations = load_sql(tree, services, postgres="postgres" in used, sqlite=sqlite)
     parts = set(re.findall(r"\{redis\.(\w+)\}", " ".join(one.template for one in found)))
     findings = Findings(
         applications=tuple(apps),
         install=install(tree, directory, declared, dockers, files if app else ()),
-        prepare=tuple(prepare(tree, started, app)),
+        prepare=tuple(migrations),
         processes=tuple(workers),
         variables=tuple(found),
         services=used,

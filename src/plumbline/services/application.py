@@ -167,7 +167,9 @@ class Process(LocalService):
     def _command(self) -> list[str]:
         assert isinstance(self._settings, ProcessSettings)
         first, *rest = self._settings.command
-        return [str(self._python) if first == "python" else first, *rest]
+        is_ours = " ".join(rest).startswith("-m plumbline.")  # the application's Python may lack it
+        python = sys.executable if is_ours else str(self._python)
+        return [python if first == "python" else first, *rest]
 
     def _exited(self, advice: str = "") -> NotReady:
         headline = f"{self.state()}, {time.monotonic() - self._started_s:.1f} s after its start"

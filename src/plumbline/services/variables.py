@@ -5,9 +5,10 @@ import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 from plumbline.inherited import FOR_SERVERS, disturbing
+from plumbline.load_sql import URL
 from plumbline.processes import SHELLS
 from plumbline.services.address import Address
 from plumbline.services.base import Service
@@ -27,7 +28,8 @@ LIBPQ_NAME = re.compile(
     r"|CONNECT_TIMEOUT|CLIENTENCODING|LOADBALANCEHOSTS|M(IN|AX)PROTOCOLVERSION|DATESTYLE|TZ|GEQO|SYSCONFDIR)"
 )
 
-LIBPQ_PROGRAM = re.compile(r"\b(psql|pg_restore|createdb|dropdb|createuser|vacuumdb|pgbench)\b")
+LIBPQ_OPTIONS = {"options", "sslmode", "sslrootcert", "sslcert", "sslkey"}  # of a URL
+LIBPQ_PROGRAM = re.compile(r"\b(plumbline\.load_sql|psql|pg_restore|createdb|dropdb|createuser|vacuumdb|pgbench)\b")
 
 
 def check(settings: Settings) -> None:
@@ -106,7 +108,9 @@ def for_psql(command: Sequence[str], root: Path, env: Mapping[str, str], postgre
     if not LIBPQ_PROGRAM.search(words) or "PGSERVICE" in env:
         return {}
     fields = {"HOST": "host", "PORT": "port", "USER": "user", "PASSWORD": "password", "DATABASE": "database"}
-    return {f"PG{name}": str(getattr(postgres, one)) for name, one in fields.items() if f"PG{name}" not in env}
+    given = {f"PG{name}": str(getattr(postgres, one)) for name, one in fields.items()}
+    given |= {f"PG{name.upper()}": text for name, text in parse_qsl(postgres.options) if name in LIBPQ_OPTIONS}
+    return {URL: postgres.url} | {name: text for name, text in given.items() if name not in env}
 
 
 def overrides(

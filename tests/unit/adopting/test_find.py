@@ -160,6 +160,48 @@ class TestPrepare:
 
         assert [one.command for one in found] == [("aerich", "upgrade")]
 
+    @pytest.mark.parametrize(
+        ("files", "paths"),
+        [
+            ({"db/migrations/1_first.up.sql": "", "db/migrations/1_first.down.sql": ""}, ("db/migrations",)),
+            ({"sql/schema.sql": "", "sql/seed.sql": "", "x/data.sql": ""}, ("sql/schema.sql", "sql/seed.sql")),
+            ({"db/init.sql": ""}, ("db/init.sql",)),
+            ({"schema.sql": "CREATE TABLE item (n int AUTO_INCREMENT)"}, None),  # of MySQL
+            ({"tests/schema.sql": ""}, None),
+            ({"query.sql": ""}, None),
+            ({**ALEMBIC, "schema.sql": ""}, None),
+        ],
+    )
+    def test_plain_sql(self, search: Search, files: dict[str, str], paths: tuple[str, ...] | None) -> None:
+        found = search({**FILES, **files}).prepare
+
+        commands = [one.command for one in found if one.name == "sql"]
+        assert commands == ([("python", "-m", "plumbline.load_sql", *paths)] if paths else [])
+
+    def test_what_postgresql_s_container_loads_at_its_start(self, search: Search) -> None:
+        compose = """
+            services:
+              db:
+                image: postgres
+                volumes:
+                  - data:/var/lib/postgresql/data
+                  - ./two.sql:/docker-entrypoint-initdb.d/2.sql:ro
+                  - {type: bind, source: ./sql, target: /docker-entrypoint-initdb.d/1}
+                  - /tmp
+        """
+
+        [found] = search({**FILES, "compose.yaml": compose, "two.sql": "", "sql/one.sql": "", "schema.sql": ""}).prepare
+
+        assert found.command[3:] == ("sql", "two.sql")
+        assert found.seen.startswith("compose.yaml:2: ./sql:/docker-entrypoint-initdb.d")
+
+    def test_a_schema_for_sqlite(self, search: Search) -> None:
+        main = APP + 'import os\nDATABASE = os.getenv("DATABASE", "sqlite:///shop.db")\n'
+
+        [found] = search({"main.py": main, "schema.sql": ""}).prepare
+
+        assert found.command[3:] == ("--sqlite=tests/performance/shop.sqlite", "schema.sql")
+
 
 ARQ = "from arq.connections import RedisSettings\n\nclass WorkerSettings:\n    functions = [print]\n"
 CELERY = "from celery import Celery\n\napp = Celery('shop')\n"

@@ -50,6 +50,7 @@ class ComposeService(NamedTuple):
     environment: dict[str, str]
     health: str
     is_ours: bool  # whether it is built from this project
+    volumes: list[tuple[str, str]]  # what is mounted from the project, and where
 
 
 def dockerfiles(tree: Tree) -> list[Docker]:
@@ -128,7 +129,17 @@ def _compose_service(tree: Tree, file: str, name: str, service: Mapping[str, Any
         {str(key): "" if value is None else str(value) for key, value in environment.items()},
         " ".join(map(str, test)) if isinstance(test, list) else str(test),
         _is_ours(tree, file, build),
+        list(_volumes(service.get("volumes"))),
     )
+
+
+def _volumes(volumes: object) -> Iterator[tuple[str, str]]:
+    """Return the sources and targets of mounts, from their short or their long form."""
+    for one in volumes if isinstance(volumes, list) else ():
+        short = [*str(one).split(":"), ""][:2]
+        source, target = (one.get("source"), one.get("target")) if isinstance(one, dict) else short
+        if isinstance(source, str) and isinstance(target, str):
+            yield source, target
 
 
 def _is_ours(tree: Tree, file: str, build: Mapping[str, Any]) -> bool:
