@@ -17,7 +17,7 @@ COMMANDS = {
     "doctor": "check whether the project installs, starts and answers, and say what to change",
     "baseline": "measure in fresh processes, and write the baseline to commit",
     "compare": "compare the working tree with any commit",
-    "bisect": "find the commit that made a benchmark slower, or that made it ask for more",
+    "bisect": "find the commit that made a benchmark slower, or that made a count grow",
     "load": "put load on the application with Locust, beside the base commit, and judge",
     "accept": "accept regressions of the last run until the next baseline",
     "selfcheck": "measure the gate's own error rates on this machine",

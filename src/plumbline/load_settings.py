@@ -61,8 +61,8 @@ class LoadSettings(Struct, frozen=True, forbid_unknown_fields=True):
     duration_s: Positive = 60.0
     #: The stages of a ramp, in place of `rate_per_s` and `duration_s`. Their rates must rise.
     stages: list[LoadStage] = []
-    #: Locust users in all. At most this many tasks run at a time. 0 means as many as the highest rate has arrivals per
-    #: second, but at least 10 and at most 1,000.
+    #: Locust users in all. At most this many tasks run at a time. 0 means one for each arrival per second at
+    #: the highest rate, but at least 10 and at most 1,000.
     users: Annotated[int, Meta(ge=0, le=100_000)] = 0
     #: Locust processes for each side. 0 means one for each 200 arrivals per second, as far as cores are free.
     processes: Annotated[int, Meta(ge=0, le=256)] = 0
@@ -72,9 +72,9 @@ class LoadSettings(Struct, frozen=True, forbid_unknown_fields=True):
     leave_out_s: Annotated[float, Meta(ge=0, le=1e9)] = 2.0
     #: Seconds after the last arrival in which answers still count. A request without an answer has failed.
     answer_limit_s: Positive = 10.0
-    #: Milliseconds that the load generator itself may be late at the 99th percentile. If it is later, and by more than
-    #: a tenth of the 99th percentile of the times, the run is invalid. It is invalid, too, if more than 10 % of the
-    #: arrivals are later than this because no user was free.
+    #: Milliseconds that the load generator itself may be late, as the 99th percentile of its delays. The run is invalid
+    #: if this delay is longer, and also longer than a tenth of the 99th percentile of the response times. It is invalid,
+    #: too, if more than 10 % of the arrivals are later than this because no user was free.
     late_ms: Positive = 20.0
     #: A slow-down by up to this share is never a regression.
     tolerance: Share = 0.1

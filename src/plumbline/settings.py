@@ -107,8 +107,8 @@ class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):
     command: list[str] = []
     #: Whether `asgi` or `wsgi` names a function that returns the application.
     factory: bool = False
-    #: The folder that imports start from, below the root of the project. It applies to the application, `prepare`,
-    #: the processes and the tests.
+    #: The folder that imports start from, below the root of the project. The application, `prepare`, the
+    #: processes and the tests import from it. A process imports from its own `directory` first.
     directory: str = "."
     #: The path that answers with status 200 once the application works.
     health_path: str = "/health"
@@ -237,7 +237,7 @@ class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
     minimum_effect: Share = 0.05
     #: The share of runs that may fail although nothing got slower: 0.01 is 1 in 100. All benchmarks of a run share it.
     false_alarms: Share = 0.01
-    #: Of all slow-downs as large as `minimum_effect`, the share that must not pass.
+    #: The share of slow-downs as large as `minimum_effect` that must not pass. With 0.97, at most 3 of 100 may pass.
     power: Share = 0.97
     #: Also judged in pairs: the 90th percentile and the mean. They show a slow-down of some calls only.
     tails: tuple[Tail, ...] = ("p90", "mean")
@@ -296,8 +296,8 @@ class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):
     tails: tuple[Tail, ...] | None = None
     #: Like `gate.tail_tolerance`, for this benchmark.
     tail_tolerance: Share | None = None
-    #: How much changes of the code that have no effect move this benchmark's timings, as a standard deviation: 0.01 is
-    #: 1 %. More pairs can't average it out. `nox -s selfcheck -- --placebos --save` measures it and writes it here.
+    #: Code changes without effect, such as an unused function, can shift this benchmark's timings. This is the
+    #: standard deviation of these shifts: 0.01 is 1 %. More pairs can't average it out. `nox -s selfcheck -- --placebos --save` measures it and writes it here.
     bias: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     #: Like `gate.allow_unmeasured`, for this benchmark.
     allow_unmeasured: bool | None = None
@@ -354,8 +354,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     install: InstallSettings = InstallSettings()
     #: Hosts that a `PERF_…_URL` variable may name, besides this machine.
     allow_external: list[str] = []
-    #: Redis and PostgreSQL servers that your code may use besides those of the run, as `host:port`. And files of SQLite
-    #: that `nox -s init` lets your code open, such as `./app.db`, from the root of the project.
+    #: Redis and PostgreSQL servers that your code may use besides those of the run, as `host:port`. Also
+    #: SQLite files that your code may open during `nox -s init`, as paths from the root of the project: `./app.db`.
     also_allowed: list[str] = []
     #: The folder of the results, as a path from the root of the project. It must contain no other files.
     results: str = RESULTS_FOLDER

@@ -1,4 +1,4 @@
-"""`plumbline bisect`: find the commit that made a benchmark slower, or that made it ask for more."""
+"""`plumbline bisect`: find the commit that made a benchmark slower, or that made a count grow."""
 
 import argparse
 import functools
@@ -37,8 +37,8 @@ MOST_NAMED = 5  # other benchmarks that are worse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("good", metavar="GOOD", type=not_empty, help="branch, tag or commit that is not slower yet")
-    later = "a later one, which is (default: HEAD)"
+    parser.add_argument("good", metavar="GOOD", type=not_empty, help="branch, tag or commit before the change")
+    later = "a later one, after the change (default: HEAD)"
     parser.add_argument("bad", metavar="BAD", nargs="?", default="HEAD", type=not_empty, help=later)
     parser.add_argument("-k", dest="name", metavar="NAME", help="only benchmarks with this name, as pytest's -k")
     limit = "time limit of each comparison (default: 120)"
