@@ -296,8 +296,9 @@ class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):
     tails: tuple[Tail, ...] | None = None
     #: Like `gate.tail_tolerance`, for this benchmark.
     tail_tolerance: Share | None = None
-    #: Code changes without effect, such as an unused function, can shift this benchmark's timings. This is the
-    #: standard deviation of these shifts: 0.01 is 1 %. More pairs can't average it out. `nox -s selfcheck -- --placebos --save` measures it and writes it here.
+    #: Code changes without effect, such as an unused function, can shift this benchmark's timings. This is the standard
+    #: deviation of these shifts: 0.01 is 1 %. More pairs can't average it out. `nox -s selfcheck -- --placebos --save`
+    #: measures it and writes it here.
     bias: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     #: Like `gate.allow_unmeasured`, for this benchmark.
     allow_unmeasured: bool | None = None
