@@ -19,7 +19,7 @@ from plumbline.comparing.trees.trace import source_of
 from plumbline.processes import is_run_by_python
 from plumbline.results.schema import UnjudgedCause
 
-APP, PREPARE = "app", "prepare"  # the process of the application, and the command that prepares the databases
+APP = "app"  # the process of the application
 MACHINE_CODE = (".so", ".pyd", ".dylib", ".dll")
 # Names of decorators that keep the function's code from running at each call, such as caches and compilers.
 NOT_CALLED = re.compile(r"cach|memo|jit|compile", re.IGNORECASE)

@@ -24,9 +24,11 @@ from plumbline.comparing.trees.at_start.sitecustomize import (
 from plumbline.processes import SHELLS, is_run_by_python
 
 AT_START = Path(__file__).with_name("at_start")  # folder for PYTHONPATH; Python imports its sitecustomize.py at start
+PREPARE = "prepare"  # the command that prepares the databases
 COMPILED_FOLDER = "__pycache__"
 SEPARATORS = {";", "&&", "||", "|"}  # of commands
-HARMLESS = {"cd", "echo", "exit", "mkdir", "rm", "set", "touch", "true"}  # they run nothing, and read no file
+HARMLESS = {"cd", "echo", "exit", "export", "mkdir", "rm", "set", "touch", "true"}  # they run nothing, and read no file
+SHEBANG = re.compile(rb"#!\s*[\w/]*[/ ](sh|bash|dash|zsh|ash|ksh)\s*$", re.MULTILINE)
 # In a script whose commands are not all known, or that may change which Python runs.
 EXPANDED = re.compile(r"[$`<>*?\[\]{}~#\\!]|\bPATH=|\bPYTHON\w*=")
 
@@ -40,12 +42,32 @@ def child_environ(name: str, command: Sequence[str], environ: Mapping[str, str])
     changed = dict(environ)
     if trace := changed.pop(TRACE, ""):
         file = Path(trace).with_name(name)
-        if _is_traced(command, environ.get("PATH")):
+        script = _script_of(command) if name == PREPARE else None  # whose folder is that of this process
+        if _is_traced(["sh", "-c", _text_of(script)] if script else command, environ.get("PATH")):
             changed[TRACE] = str(file)
+            if script:
+                with file.open("a", encoding="utf-8", errors="surrogateescape") as lines:
+                    lines.write(f"{script.absolute()}\n")
         else:
             with file.open("a", encoding="utf-8") as lines:
                 lines.write(f"{PROGRAM}? {command[0]}\n")
     return changed
+
+
+def _script_of(command: Sequence[str]) -> Path | None:
+    """Return the file of a shell script that a command runs without arguments, None if it runs none."""
+    is_shell = Path(command[0]).name in SHELLS
+    words = command[1:] if is_shell else command
+    if not words or not all(re.fullmatch("-[eux]+", one) for one in words[:-1]) or not Path(words[-1]).is_file():
+        return None
+    file = Path(words[-1])
+    return file if is_shell or SHEBANG.match(file.read_bytes()) else None
+
+
+def _text_of(script: Path) -> str:
+    """Return a script without the lines that are comments."""
+    lines = script.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join(line for line in lines if not line.lstrip().startswith("#"))
 
 
 def _is_traced(command: Sequence[str], path: str | None) -> bool:

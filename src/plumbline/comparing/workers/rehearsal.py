@@ -9,7 +9,6 @@ from plumbline.comparing.statistics.controls import CONTROLS
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.trees import ignored
 from plumbline.comparing.trees.affected import (
-    PREPARE,
     Changed,
     affected,
     changed_paths,
@@ -23,7 +22,7 @@ from plumbline.comparing.trees.environment import installed_copies
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.ignored import CopyFailed
 from plumbline.comparing.trees.sides import LEVELS, MOST_SHOWN, Sides
-from plumbline.comparing.trees.trace import mark_unread, paths_read, read_since
+from plumbline.comparing.trees.trace import PREPARE, mark_unread, paths_read, read_since
 from plumbline.comparing.workers.process import pytest_configuration
 from plumbline.comparing.workers.protocol import Collected
 from plumbline.settings import Settings

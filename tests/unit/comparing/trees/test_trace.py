@@ -100,34 +100,48 @@ def test_a_program_that_python_does_not_run_writes_no_trace(
     assert child_environ("worker", [program], {"PATH": path}) == {"PATH": path}
 
 
+SCRIPTS = [
+    ("cd tree && python read.py && python -c ''", True),
+    ("set -e\npython tree/read.py\n", True),
+    ("rm -f a.sqlite; python tree/read.py | python -c ''", True),
+    ("cat tree/read.py", False),
+    ("python -I tree/read.py", False),
+    ("PYTHONPATH= python tree/read.py", False),
+    ("python tree/*.py", False),
+    ("python < tree/read.py", False),
+    ("python $(ls tree/*.py)", False),
+    ("(cat tree/read.py)", False),
+    ("echo 'no end", False),
+]
+
+
 @pytest.mark.parametrize(
-    ("script", "is_precise"),
+    ("command", "script", "is_precise"),
     [
-        ("cd tree && python read.py && python -c ''", True),
-        ("set -e\npython tree/read.py\n", True),
-        ("rm -f a.sqlite; python tree/read.py | python -c ''", True),
-        ("cat tree/read.py", False),
-        ("python -I tree/read.py", False),
-        ("PYTHONPATH= python tree/read.py", False),
-        ("python tree/*.py", False),
-        ("python < tree/read.py", False),
-        ("python $(ls tree/*.py)", False),
-        ("(cat tree/read.py)", False),
-        ("echo 'no end", False),
+        *((["sh", "-c"], *one) for one in SCRIPTS),
+        (["bash", "-e", "prepare.sh"], *SCRIPTS[0]),
+        (["./prepare.sh"], *SCRIPTS[1]),
+        (["bash", "prepare.sh"], *SCRIPTS[3]),
+        (["bash", "prepare.sh", "argument"], SCRIPTS[0][0], False),
     ],
 )
 def test_a_simple_shell_script_is_as_precise_as_its_commands(
-    tmp_path: Path, traces: Path, script: str, is_precise: bool
+    tmp_path: Path, traces: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], script: str, is_precise: bool
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "prepare.sh"
+    file.write_text(f"#!/usr/bin/env bash\n# Makes tables.\n\n{script}\n")
+    file.chmod(0o755)
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "read.py").write_text("")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environ = {"PATH": path, "PYTHONPATH": str(AT_START), TRACE: str(traces / "tests")}
-    command = ["sh", "-c", script]
+    command = [*command, script] if "-c" in command else command
     subprocess.run(command, env=child_environ("prepare", command, environ), cwd=tmp_path, capture_output=True)
     assert reads(["prepare"], traces, {tmp_path / "tree" / "read.py"})
     assert reads(["prepare"], traces, {tmp_path / "nobody.py"}) is not is_precise
-    assert other_programs(traces / "prepare") == ([] if is_precise else ["sh"])
+    assert other_programs(traces / "prepare") == ([] if is_precise else [Path(command[0]).name])
+    assert reads(["prepare"], traces, {file}) is (not is_precise or command[1:2] != ["-c"])
 
     # A later command that is known does not hide one that is not.
     subprocess.run(["python", "-c", ""], env=child_environ("prepare", ["python", "-c", ""], environ))
