@@ -11,7 +11,7 @@ import httpx
 from plumbline.counting.counter import Counter
 from plumbline.results.schema import Counts
 from plumbline.services.services import Services
-from tests.unit.counting.test_counter import Pass, started
+from tests.unit.counting.conftest import Pass, started
 
 LOOPS = ["asyncio", "uvloop"]
 SETTINGS = """\

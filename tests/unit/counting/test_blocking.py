@@ -12,7 +12,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -29,10 +29,9 @@ from plumbline.counting.counter import Counter
 from plumbline.results.schema import CallSite
 from plumbline.services.at_start.plumbline_probes import Probes
 from plumbline.services.services import Services
+from tests.unit.counting.conftest import Body, Pass, held
 from tests.unit.counting.on_loops import LOOPS, counted, served
-from tests.unit.counting.test_counter import Pass, held
 
-Body = Callable[[], Awaitable[object]]
 Found = dict[str, int]
 HERE = Path(__file__)
 LOCK = threading.Lock()

@@ -22,8 +22,8 @@ from plumbline.results.schema import CallSite, Counts
 from plumbline.services.at_start.plumbline_probes import Probes
 from plumbline.services.services import Services
 from plumbline.settings_file import load_settings
+from tests.unit.counting.conftest import Body, Pass
 from tests.unit.counting.shop import clients
-from tests.unit.counting.test_counter import Body, Pass
 
 ROOT = Path(__file__).parents[3]
 SHOP = "tests/unit/counting/shop"

@@ -1,26 +1,20 @@
 """The counting pass with real clients, servers, an application and a worker."""
 
 import asyncio
-import contextlib
 import datetime
 import itertools
-import json
-import textwrap
 import threading
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
 
 import asyncpg
 import httpx
-import psycopg
 import pytest
 import redis
 from redis.asyncio import Redis
 
 from plumbline.counting import counter as module
 from plumbline.counting import servers
-from plumbline.counting.counter import Counter, Round
+from plumbline.counting.counter import Counter
 from plumbline.counting.families import (
     BLOCKING,
     BUFFERS,
@@ -34,187 +28,9 @@ from plumbline.counting.families import (
     CannotCount,
 )
 from plumbline.counting.servers import RedisCommands
-from plumbline.judging.counts import compare_counts, compare_plans
 from plumbline.results.schema import Counts
 from plumbline.services.services import Services
-from plumbline.settings_file import load_settings
-from tests.support.project import STEADY_SETTINGS, Project
-from tests.support.traces import skip_without_docker
-
-SETTINGS = """\
-backend = "{backend}"
-counts.memory = false
-
-[env]
-SAMPLE_DATABASE_URL = "{postgres.url}"
-SAMPLE_REDIS_URL = "{redis.url}"
-
-[postgres.config]
-autovacuum = false
-
-[app]
-asgi = "sample:app"
-
-[processes.worker]
-command = ["python", "worker.py"]
-ready_output = "ready"
-"""
-
-APPLICATION = """
-    import os
-    from contextlib import asynccontextmanager
-
-    import asyncpg
-    from starlette.applications import Starlette
-    from starlette.responses import JSONResponse, PlainTextResponse
-    from starlette.routing import Route
-
-    @asynccontextmanager
-    async def lifespan(app):
-        async with asyncpg.create_pool(os.environ["SAMPLE_DATABASE_URL"], min_size=1, max_size=1) as pool:
-            yield {"pool": pool}
-
-    async def order(request):
-        many = "many" in request.query_params
-        async with request.state.pool.acquire() as connection, connection.transaction():
-            if many:
-                lines = [await connection.fetchval("SELECT n FROM line WHERE id = $1", id) for id in range(50)]
-            else:
-                rows = await connection.fetch("SELECT n FROM line WHERE id < 50 ORDER BY id")
-                lines = [row["n"] for row in rows]
-        return JSONResponse(lines)
-
-    async def health(request):
-        return PlainTextResponse("well")
-
-    app = Starlette(lifespan=lifespan, routes=[Route("/health", health), Route("/order", order)])
-"""
-
-WORKER = """
-    import asyncio
-    import os
-
-    import asyncpg
-    from redis.asyncio import Redis
-
-    async def main():
-        database = await asyncpg.connect(os.environ["SAMPLE_DATABASE_URL"])
-        url = os.environ["SAMPLE_REDIS_URL"]
-        async with Redis.from_url(url, decode_responses=True, socket_timeout=None) as redis:  # tasks may be rare
-            print("ready")
-            while True:
-                _, task = await redis.blpop(["tasks"])
-                async with database.transaction():
-                    if task == "many":
-                        for id in range(50):
-                            await database.execute("UPDATE line SET n = n WHERE id = $1", id)
-                    else:
-                        await database.execute("UPDATE line SET n = n WHERE id < 50")
-                await redis.rpush("done", task)
-
-    asyncio.run(main())
-"""
-
-Body = Callable[[], Awaitable[object]]
-Count = Callable[..., Awaitable[Counts]]
-
-
-class Pass:
-    """The rounds of one pass, and their counts when they are over."""
-
-    def __init__(self, counter: Counter, operations: int = 1) -> None:
-        self.counts = Counts()
-        self._rounds = counter.rounds(operations, lambda: None)
-
-    def __iter__(self) -> Iterator[Round]:
-        self.counts = yield from self._rounds
-
-
-@contextlib.contextmanager
-def started(root: Path) -> Iterator[Services]:
-    """Start the services of `settings.toml` in the folder `root`, and the application."""
-    services = Services(load_settings(root / "settings.toml", {}), root, environ={})
-    try:
-        services.begin()
-        services.wait_ready()
-        services.start_application()
-        yield services
-    finally:
-        services.stop()
-
-
-@pytest.fixture(scope="module", params=["embedded", "docker"])
-def counting(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, cache_home: Path
-) -> Iterator[Services]:
-    """Servers of either backend, with an application and a worker that run one query for many rows, or many queries."""
-    if request.param == "docker":
-        skip_without_docker()
-    assert cache_home.is_dir()
-    root = tmp_path_factory.mktemp("counting")
-    (root / "sample.py").write_text(textwrap.dedent(APPLICATION), encoding="utf-8")
-    (root / "worker.py").write_text(textwrap.dedent(WORKER), encoding="utf-8")
-    (root / "settings.toml").write_text(SETTINGS.replace("{backend}", request.param), encoding="utf-8")
-    with started(root) as services:
-        yield services
-
-
-@pytest.fixture
-def counter(counting: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter]:
-    monkeypatch.setattr(module, "LONG_S", 60.0)  # on a busy machine, rounds take long
-    counter = Counter(counting)
-    yield counter
-    counter.close()
-
-
-@pytest.fixture
-def count(counter: Counter) -> Count:
-    """Count what a body does after a warm-up."""
-
-    async def count(body: Body, operations: int = 1) -> Counts:
-        await body()
-        rounds = Pass(counter, operations)
-        for timer in rounds:
-            with timer:
-                await body()
-        return rounds.counts
-
-    return count
-
-
-@pytest.fixture
-async def client(counting: Services) -> AsyncIterator[Redis]:
-    assert counting.redis is not None
-    async with Redis.from_url(counting.redis.address.url) as client:
-        yield client
-
-
-@pytest.fixture
-async def database(counting: Services) -> AsyncIterator[asyncpg.Connection]:
-    """A connection, and a table of 1,000 rows."""
-    assert counting.postgres is not None
-    connection = await asyncpg.connect(counting.postgres.address.url)
-    try:
-        await connection.execute(
-            "DROP TABLE IF EXISTS line; CREATE TABLE line (id int PRIMARY KEY, n int);"
-            "INSERT INTO line SELECT id, id FROM generate_series(0, 999) AS id"
-        )
-        await connection.execute("VACUUM ANALYZE line")
-        yield connection
-    finally:
-        await connection.close()
-
-
-@pytest.fixture
-async def http(counting: Services) -> AsyncIterator[httpx.AsyncClient]:
-    assert counting.app is not None
-    async with httpx.AsyncClient(base_url=counting.app.address.url, trust_env=False) as client:
-        yield client
-
-
-def held(before: Counts, after: Counts) -> dict[str, tuple[float, float]]:
-    """Return the counts that have grown from the first to the second."""
-    return {one.name: (one.old, one.new) for one in compare_counts(before, after) if one.gated}
+from tests.unit.counting.conftest import Count, Pass, held
 
 
 async def test_a_pipeline_turned_into_single_commands(count: Count, client: Redis) -> None:
@@ -436,171 +252,6 @@ async def test_a_silent_retry(count: Count, client: Redis, database: asyncpg.Con
     assert held(before, after)["postgres.statement SELECT ? / ?"] == (1, 2)
 
 
-async def test_a_dropped_index(count: Count, database: asyncpg.Connection) -> None:
-    """The same statement now reads the whole table, whether it also writes or not."""
-
-    async def work() -> None:
-        await database.fetch("SELECT n FROM line WHERE id = $1", 7)
-        await database.execute("UPDATE line SET n = n WHERE id = 8")
-
-    before = await count(work)
-    await database.execute("ALTER TABLE line DROP CONSTRAINT line_pkey")
-    after = await count(work)
-
-    assert held(before, after)[ROWS] == (2, 2_000)
-
-
-@pytest.fixture
-async def wide(database: asyncpg.Connection) -> asyncpg.Connection:
-    """A table of 1,000 rows of 1 kB, a function, a procedure and a view that read it, and an index."""
-    await database.execute(
-        "DROP TABLE IF EXISTS wide CASCADE; CREATE TABLE wide (id int PRIMARY KEY, n int, filler text);"
-        "INSERT INTO wide SELECT id, id, repeat('x', 1000) FROM generate_series(1, 1000) AS id;"
-        "CREATE MATERIALIZED VIEW sums AS SELECT sum(n) FROM wide;"
-        "CREATE OR REPLACE FUNCTION total() RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RETURN sum(n) FROM wide; END';"
-        "CREATE OR REPLACE PROCEDURE add(int) LANGUAGE plpgsql AS 'BEGIN UPDATE line SET n = n + $1 "
-        "WHERE n = (SELECT sum(n) FROM wide); END';"
-        "CREATE OR REPLACE PROCEDURE commits() LANGUAGE plpgsql AS 'BEGIN COMMIT; END'"
-    )
-    await database.execute("VACUUM ANALYZE wide")
-    return database
-
-
-async def test_a_lost_index_in_buffers_and_plan(count: Count, wide: asyncpg.Connection) -> None:
-    """Rows and buffers grow, and the plan of the statement is another."""
-
-    async def work() -> None:
-        await wide.fetch("SELECT n FROM wide WHERE id = $1", 7)
-
-    before = await count(work)
-    await wide.execute("ALTER TABLE wide DROP CONSTRAINT wide_pkey")
-    after = await count(work)
-
-    grown = held(before, after)
-    assert grown[ROWS] == (1, 1_000)
-    assert grown[BUFFERS] == (3, 143)
-    assert before.plans == {"SELECT n FROM wide WHERE id = $1": "Index Scan wide_pkey on wide"}
-    assert after.plans == {"SELECT n FROM wide WHERE id = $1": "Seq Scan on wide"}
-
-
-async def test_rows_that_moved_apart_show_in_buffers_alone(count: Count, wide: asyncpg.Connection) -> None:
-    """The same rows are read from many more pages."""
-
-    async def work() -> None:
-        await wide.fetch("SELECT filler FROM wide WHERE id <= 100")
-
-    before = await count(work)
-    await wide.execute("CREATE TABLE other AS SELECT * FROM wide ORDER BY id % 100, id")
-    await wide.execute("TRUNCATE wide; INSERT INTO wide SELECT * FROM other; DROP TABLE other")
-    await wide.execute("VACUUM ANALYZE wide")
-    after = await count(work)
-
-    assert list(held(before, after)) == [BUFFERS]
-
-
-async def test_a_changed_plan_that_reads_as_much_does_not_fail(count: Count, database: asyncpg.Connection) -> None:
-    """Another index of the same columns: the plan is another, and the benchmark passes."""
-
-    async def work() -> None:
-        await database.fetch("SELECT id FROM line WHERE n = $1", 7)
-
-    await database.execute("CREATE INDEX one ON line (n)")
-    before = await count(work)
-    await database.execute("DROP INDEX one; CREATE INDEX two ON line (n)")
-    after = await count(work)
-
-    assert held(before, after) == {}
-    [change] = compare_plans(before.plans, after.plans)
-    assert (change.old, change.new) == ("Index Scan one on line", "Index Scan two on line")
-
-
-@pytest.mark.parametrize("prepared", [True, False])
-@pytest.mark.parametrize("client", ["asyncpg", "psycopg"])
-async def test_reads_count_the_same_by_each_client(
-    counting: Services, count: Count, wide: asyncpg.Connection, client: str, prepared: bool
-) -> None:
-    """Whether the client prepares its statements or not."""
-    assert counting.postgres is not None
-    assert not wide.is_closed()
-    url, query = counting.postgres.address.url, "SELECT sum(n) FROM wide"
-    if client == "asyncpg":
-        connection = await asyncpg.connect(url, statement_cache_size=100 if prepared else 0)
-        found = await count(lambda: connection.fetch(query))
-        await connection.close()
-    else:
-        threshold = 0 if prepared else None
-        async with await psycopg.AsyncConnection.connect(url, autocommit=True, prepare_threshold=threshold) as other:
-            found = await count(lambda: other.execute(query))
-
-    assert (found.same[ROWS], found.same[BUFFERS]) == (1_000, 143)
-    assert found.plans == {"SELECT sum(n) FROM wide": "Aggregate\n  Seq Scan on wide"}
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "COPY wide (n) TO STDOUT",
-        "COPY (SELECT sum(n) FROM wide) TO STDOUT",
-        "DECLARE c CURSOR WITH HOLD FOR SELECT n FROM wide| CLOSE c",
-        "EXECUTE sum_of_wide(0)",
-        "SELECT total()",
-        "CALL add(1)",
-        "DO $$ BEGIN PERFORM sum(n) FROM wide; END $$",
-        "REFRESH MATERIALIZED VIEW sums",
-    ],
-)
-async def test_statements_that_run_others_are_counted(
-    counting: Services, counter: Counter, count: Count, wide: asyncpg.Connection, statement: str
-) -> None:
-    """What COPY, cursors, prepared statements of SQL, functions and procedures read, without a change to the data."""
-    assert counting.postgres is not None
-    assert not wide.is_closed()
-
-    async def work() -> None:
-        async with other.cursor() as cursor:
-            if statement.startswith("COPY"):
-                async with cursor.copy(statement) as copy:
-                    assert [row async for row in copy]
-            else:
-                for each in statement.split("| "):
-                    await cursor.execute(each)
-
-    async with await psycopg.AsyncConnection.connect(counting.postgres.address.url, autocommit=True) as other:
-        await other.execute("PREPARE sum_of_wide (int) AS SELECT sum(n) FROM wide WHERE n > $1")
-        found = await count(work)
-
-    assert counter.notes == []
-    assert 1_000 <= found.same[ROWS] <= 2_000
-    assert 143 <= found.same[BUFFERS] <= 160
-
-
-async def test_a_statement_that_cannot_run_again_is_named(
-    counter: Counter, count: Count, wide: asyncpg.Connection
-) -> None:
-    """A procedure that commits: the others are counted, its rows and buffers are not."""
-    found = await count(lambda: wide.execute("CALL commits()"))
-
-    assert found.same["postgres.statement CALL commits()"] == 1
-    assert not {ROWS, BUFFERS} & {*found.families}
-    [note] = counter.notes
-    assert note.startswith("the rows and buffers read by CALL commits() can't be counted: ")
-    assert "invalid transaction termination" in note
-
-
-async def test_explained_statements_are_rolled_back(count: Count, database: asyncpg.Connection) -> None:
-    """Only the rounds change rows."""
-    rounds = 0
-
-    async def work() -> None:
-        nonlocal rounds
-        rounds += 1
-        await database.execute("UPDATE line SET n = n + 1 WHERE id = $1", 5)
-
-    await count(work)
-
-    assert await database.fetchval("SELECT n FROM line WHERE id = 5") == 5 + rounds
-
-
 async def test_ids_and_timestamps_never_count_as_growth(
     count: Count, client: Redis, database: asyncpg.Connection
 ) -> None:
@@ -730,20 +381,6 @@ async def test_postgres_logs_only_during_the_pass(
             await asyncio.sleep(0.01)
 
 
-async def test_a_statement_that_can_t_be_explained_leaves_the_others(
-    counter: Counter, count: Count, database: asyncpg.Connection
-) -> None:
-    """Only its session sees the table: statements are counted, rows are not, and a note says so."""
-    await database.execute("CREATE TEMPORARY TABLE mine (id int)")
-
-    found = await count(lambda: database.fetch("SELECT id FROM mine"))
-
-    assert found.same["postgres.statement SELECT id FROM mine"] == 1
-    assert ROWS not in found.families
-    [note] = counter.notes
-    assert "the rows and buffers read by SELECT id FROM mine can't be counted" in note
-
-
 async def test_a_machine_that_does_not_report_connections(
     counting: Services, client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -789,33 +426,6 @@ async def test_a_dead_server_costs_only_its_own_counts(counting: Services, clien
     assert real.password not in note
 
 
-@pytest.mark.usefixtures("cache_home")
-async def test_buffers_are_not_counted_while_autovacuum_runs(tmp_path: Path) -> None:
-    """It changes them at any time: rows are counted, and a note says what is not."""
-    path = tmp_path / "settings.toml"
-    path.write_text('backend = "embedded"\n[redis]\nbackend = "off"\n[postgres.config]\nautovacuum = true\n')
-    services = Services(load_settings(path, {}), tmp_path, environ={})
-    try:
-        services.begin()
-        services.wait_ready()
-        assert services.postgres is not None
-        counter = Counter(services)
-        connection = await asyncpg.connect(services.postgres.address.url)
-        await connection.execute("CREATE TABLE item (id int); INSERT INTO item VALUES (1)")
-        rounds = Pass(counter)
-        for timer in rounds:
-            with timer:
-                await connection.fetch("SELECT id FROM item")
-        await connection.close()
-        counter.close()
-    finally:
-        services.stop()
-
-    assert rounds.counts.same[ROWS] == 1
-    assert BUFFERS not in {*rounds.counts.families, *rounds.counts.same}
-    assert counter.notes == ["the buffers that SQL statements read can't be counted: autovacuum changes them meanwhile"]
-
-
 async def test_servers_that_were_restarted_are_counted_again(counter: Counter, counting: Services) -> None:
     """Their old connections are lost. The application ends with them, so this test is last."""
     postgres, redis_ = counting.postgres, counting.redis
@@ -840,104 +450,3 @@ async def test_servers_that_were_restarted_are_counted_again(counter: Counter, c
     assert before.same["postgres.statement SELECT ? AS one"] == after.same["postgres.statement SELECT ? AS one"] == 1
     assert before.families == after.families
     assert counter.notes == []
-
-
-# ---- whole runs
-
-SUITE = '''\
-"""One benchmark of Redis, whose code under test stands in another file."""
-
-import redis
-
-from code_under_test import store
-from plumbline import Measure
-
-
-def test_storing(redis_url: str, measure: Measure) -> None:
-    """Store 50 values."""
-    with redis.Redis.from_url(redis_url, client_name="perf") as client:
-        for timer in measure(operations=50):
-            with timer:
-                store(client)
-
-
-def test_asking(redis_url: str, measure: Measure) -> None:
-    """PING."""
-    with redis.Redis.from_url(redis_url, client_name="perf") as client:
-        for timer in measure():
-            with timer:
-                client.ping()
-'''
-
-PIPELINED = """\
-def store(client):
-    with client.pipeline(transaction=False) as pipeline:
-        for number in range(50):
-            pipeline.set(f"key:{number}", "value")
-        pipeline.execute()
-"""
-SINGLE = """\
-def store(client):
-    for number in range(50):
-        client.set(f"key:{number}", "value")
-"""
-
-
-def test_a_run_fails_for_its_counts_on_any_machine(project: Project) -> None:
-    """A pipeline turned into single commands ends with exit code 1, although timings cannot be judged."""
-    settings = STEADY_SETTINGS.replace('backend = "off"', 'backend = "embedded"')
-    project.write("settings.toml", settings + '\n[postgres]\nbackend = "off"\n')
-    project.write("test_suite.py", SUITE)
-    code = project.root / "code_under_test.py"
-    code.write_text(PIPELINED, encoding="utf-8")
-    recorded = project.run("baseline")
-    assert recorded.code == 0, recorded.output
-    code.write_text(SINGLE, encoding="utf-8")
-
-    done = project.run("ci", PERF_MACHINE="elsewhere")
-
-    assert done.code == 1, done.output
-    assert project.verdicts() == {
-        "test_suite.py::test_storing": "regression",
-        "test_suite.py::test_asking": "inconclusive",
-    }
-    assert "REGRESSION: larger counts than before: " in done.output
-    assert "redis messages 0.02 → 1, code_under_test.py:3 in store" in done.output
-    code.write_text(PIPELINED, encoding="utf-8")
-    again = project.run("ci", PERF_MACHINE="elsewhere")
-    assert again.code == 0, again.output
-
-
-def test_growth_without_a_difference_is_drift(project: Project) -> None:
-    """Growth that the change has not caused is reported and does not fail the run: base and head are counted, too."""
-    settings = STEADY_SETTINGS.replace('backend = "off"', 'backend = "embedded"')
-    project.write("settings.toml", settings + '\n[postgres]\nbackend = "off"\n')
-    project.write("test_suite.py", SUITE)
-    project.begin_repository(PIPELINED)
-    recorded = project.run("baseline")
-    assert recorded.code == 0, recorded.output
-    path = project.baseline()
-    data = json.loads(path.read_text())
-    for entry in data["benchmarks"]:
-        entry["counts"]["redis.messages"] /= 2
-    path.write_text(json.dumps(data))
-    project.commit("Baseline")
-
-    done = project.run("ci")
-
-    assert done.code == 0, done.output
-    assert set(project.verdicts().values()) == {"drift"}
-    assert "redis messages 0.01 → 0.02" in done.output
-    assert "executes nothing that differs from" in done.output
-
-    code = project.root / "code_under_test.py"
-    code.write_text(PIPELINED.replace("value", "other"), encoding="utf-8")
-    done = project.run("ci")
-    assert done.code == 0, done.output
-    assert set(project.verdicts().values()) == {"drift"}
-
-    code.write_text(SINGLE, encoding="utf-8")
-    done = project.run("ci")
-    assert done.code == 1, done.output
-    assert project.verdicts() == {"test_suite.py::test_storing": "regression", "test_suite.py::test_asking": "drift"}
-    assert "redis messages 0.02 → 1" in done.output

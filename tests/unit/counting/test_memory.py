@@ -31,8 +31,8 @@ from plumbline.services.at_start.plumbline_probes import Probes
 from plumbline.services.guard import AT_START
 from plumbline.services.services import Services
 from plumbline.settings_file import load_settings
+from tests.unit.counting.conftest import Pass
 from tests.unit.counting.on_loops import LOOPS, counted, served
-from tests.unit.counting.test_counter import Pass
 
 HERE = Path(__file__)
 SOURCES = {"memory": MemoryReader()}
