@@ -151,7 +151,7 @@ class CountGrowth(Struct, frozen=True, omit_defaults=True):
     new: float  # in this run, in the same benchmark
     benchmarks: int = 1  # how many benchmarks it changed in
     alike: bool = True  # whether all these benchmarks have the same `old` and `new`, not only the same difference
-    most: NotNegative = 0.0  # if it varies between rounds: its largest value, and `new` is its smallest; otherwise 0
+    most: NotNegative = 0.0  # largest value of a count that varies between rounds, whose smallest is `new`; otherwise 0
     site: CallSite | None = None  # the line that it came from most often, the same in all these benchmarks
 
 
@@ -208,7 +208,7 @@ class CountChange(Struct, frozen=True, omit_defaults=True):
     old: float  # the count in the base or the baseline
     new: float  # the count in this run
     gated: bool = False  # whether the difference fails the benchmark
-    most: NotNegative = 0.0  # if it varies between rounds: its largest value, and `new` is its smallest; otherwise 0
+    most: NotNegative = 0.0  # largest value of a count that varies between rounds, whose smallest is `new`; otherwise 0
     sites: Sequence[CallSite] = []  # where the count came from in this run, the most frequent line first
 
 
@@ -296,7 +296,7 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     base_samples_s: Sequence[Seconds] = []  # some of base's samples in its last pair
     head_samples_s: Sequence[Seconds] = []  # some of head's samples in its last pair
     tails: Sequence[TailChange] = []  # its 90th percentile and mean, if it was compared in pairs
-    functions: Sequence[FunctionTime] = []  # functions that got slower, of a regression; the most important first
+    functions: Sequence[FunctionTime] = []  # of a regression: the functions that got slower, the most important first
     budgets: Sequence[BudgetResult] = []  # each limit of its budget
     reasons: Sequence[Reason] = []  # the reasons for the verdict
     warnings: Sequence[str] = []  # texts that do not change the verdict
@@ -369,7 +369,7 @@ class Shard(Struct, frozen=True, omit_defaults=True):
     of: Annotated[int, Meta(ge=1, le=9999)]  # the number of shards
     settings_hash: str  # a hash of settings.toml
     keys: Sequence[str] = []  # keys of the tests of all shards
-    divided_by: str = ""  # the baseline whose durations divided the tests; "" if each shard got the same number
+    divided_by: str = ""  # the baseline whose durations were used; "" if each shard got the same number of tests
     proposed: bool = False  # whether this run judges a proposed change
     absent: Sequence[Benchmark] = []  # benchmarks of the baseline that no test of this shard has measured
 
@@ -399,7 +399,7 @@ class Results(Struct, frozen=True, omit_defaults=True):
     commits: int = 0  # the number of commits since the base, if `plumbline compare` was asked for a revision
     base_differences: Sequence[str] = []  # files and packages that differ from the base, one line each
     unjudged_packages: Sequence[UnjudgedPackage] = []  # changed packages that could not be compared
-    collected_files: Sequence[str] = []  # files that were collected as a whole, so that no benchmark may be missing
+    collected_files: Sequence[str] = []  # files of which each benchmark has to be measured: all their tests were collected
     deselected: Sequence[str] = []  # keys of tests that the arguments or the profile left out
     app_elsewhere: Sequence[str] = []  # benchmarks whose application is not served from the working tree
     tests: Sequence[TestOutcome] = []  # each test of the run
