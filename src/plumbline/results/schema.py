@@ -399,7 +399,7 @@ class Results(Struct, frozen=True, omit_defaults=True):
     commits: int = 0  # the number of commits since the base, if `plumbline compare` was asked for a revision
     base_differences: Sequence[str] = []  # files and packages that differ from the base, one line each
     unjudged_packages: Sequence[UnjudgedPackage] = []  # changed packages that could not be compared
-    collected_files: Sequence[str] = []  # files whose tests were all collected, so each of their benchmarks has to be measured
+    collected_files: Sequence[str] = []  # files with all tests collected: each benchmark has to be measured
     deselected: Sequence[str] = []  # keys of tests that the arguments or the profile left out
     app_elsewhere: Sequence[str] = []  # benchmarks whose application is not served from the working tree
     tests: Sequence[TestOutcome] = []  # each test of the run
