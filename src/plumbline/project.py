@@ -1,5 +1,7 @@
 """The location of a project's performance suite, the command that runs it, and the exit codes of all commands."""
 
+import functools
+import os
 import shlex
 import shutil
 import sys
@@ -55,7 +57,7 @@ def explain_command(code: str) -> str:
 
 def nox_command() -> str:
     """Return the Nox command as a user types it: with `uvx` if only uv has Nox."""
-    return " ".join([*([] if _has_nox() or not shutil.which("uvx") else ["uvx"]), "nox", *noxfile_options()])
+    return " ".join([*(["uvx"] if _needs_uvx(os.environ.get("PATH", "")) else []), "nox", *noxfile_options()])
 
 
 def noxfile_options() -> list[str]:
@@ -63,7 +65,9 @@ def noxfile_options() -> list[str]:
     return ["-f", "perf-noxfile.py"] if Path("perf-noxfile.py").is_file() else []
 
 
-def _has_nox() -> bool:
-    """Return whether a shell finds Nox. During a run, `uvx` adds to PATH a Nox whose environment is in a cache."""
-    found = shutil.which("nox")
-    return found is not None and not any((folder / "CACHEDIR.TAG").is_file() for folder in Path(found).parents[2:])
+@functools.cache
+def _needs_uvx(path: str) -> bool:
+    """Return whether a shell finds only uv. During a run, `uvx` adds to PATH a Nox whose environment is in a cache."""
+    found = shutil.which("nox", path=path)
+    has_nox = found is not None and not any((one / "CACHEDIR.TAG").is_file() for one in Path(found).parents[2:])
+    return not has_nox and shutil.which("uvx", path=path) is not None

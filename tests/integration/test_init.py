@@ -243,11 +243,14 @@ def test_several_applications(begun: Project) -> None:
 
 
 def test_a_library(begun: Project) -> None:
-    """Without an application, the import of the package is measured."""
+    """Without an application, the import of the package is measured. Accepted regressions alone are no baseline."""
+    write_files(begun.root, {"tests/performance/baselines/accepted.json": "{}"})
+
     done = init(begun, LIBRARY, "--yes")
 
     assert done.code == 0, done.output
     assert begun.verdicts() == {"test_pens.py::test_import": "new"}
+    assert begun.results()["reasons"] == [{"kind": "no_baseline"}]
     assert settings_of(begun)["postgres"] == {"backend": "off"}
 
 

@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from plumbline.adopting import benchmarks
 from plumbline.adopting.login_benchmarks import login_benchmarks, login_to_write
 from plumbline.adopting.logins import Login
+from plumbline.adopting.tools import lines_to_add, shown
 from plumbline.adopting.tried import Route
 from tests.support.project import ROOT, Done, make_environment, pip_install
 from tests.support.repository import Repository
@@ -166,6 +167,7 @@ FILES = {
     "scripts/__init__.py": "",
     ".gitignore": ".nox/\n.venv/\n.coverage\ncoverage.json\n__pycache__/\n*.egg-info/\n",
     "tox.ini": "[tox]\nskipsdist = true\n",
+    "Makefile": "lint:\n\tblack .\n\tisort .\n\tflake8\n\tmypy\n",
     ".gitlab-ci.yml": "deploy:\n  script: [python -m scripts.deploy]\n",
 }
 
@@ -240,19 +242,21 @@ def own_tools(theirs: Copy) -> Found:
 
 
 def add_by_hand(theirs: Copy, printed: str) -> None:
-    """Add the lines that are printed after copying to the files that the message names."""
+    """Add the lines that are printed after copying, and those of `init`, to the files that the messages name."""
+    printed += f"\n{shown(lines_to_add(theirs.root))}\n"
     parts = re.findall(r"^Add to (\S+?)[,:].*\n\n((?:    .*\n|\n)+)", printed, re.MULTILINE)
-    assert [name for name, _ in parts] == [".gitlab-ci.yml", "pyproject.toml", "tox.ini"]
+    assert [name for name, _ in parts] == [".gitlab-ci.yml", "pyproject.toml", ".flake8"]
     for name, lines in parts:
         text = re.sub(r"^    ", "", lines, flags=re.MULTILINE).rstrip() + "\n"
         path = theirs.root / name
-        before = path.read_text(encoding="utf-8")
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
         if name == "pyproject.toml":
             head = "[tool.mypy]\n"
             [excluded] = re.findall(r"^exclude = .*\n", text, re.MULTILINE)
             before = before.replace(head, head + excluded)
             text = text.replace(head + excluded, "")
         path.write_text(f"{before}\n{text}", encoding="utf-8")
+    assert lines_to_add(theirs.root) == []
 
 
 def starters_of_init() -> dict[str, str]:

@@ -15,6 +15,7 @@ from plumbline.adopting.login_benchmarks import LOGIN_FILE
 from plumbline.adopting.logins import Login
 from plumbline.adopting.pipelines import GITLAB_CI, PIPELINES, gitlab_include, pipelines_at_root
 from plumbline.adopting.starters import has_no_login, starters
+from plumbline.adopting.tools import lines_to_add, shown
 from plumbline.adopting.tried import Tried
 from plumbline.adopting.unseen import suite_lines
 from plumbline.commands.base import CommandError, text_of, this_project
@@ -24,6 +25,7 @@ from plumbline.commands.install import wrong_python
 from plumbline.commands.measuring_run import measure
 from plumbline.commands.output import make_room, report, say
 from plumbline.installed import top_of
+from plumbline.judging.baseline import find_counts
 from plumbline.judging.baseline_check import check_baseline
 from plumbline.judging.counts import check_counts
 from plumbline.judging.decide import decide
@@ -82,6 +84,10 @@ def run(options: argparse.Namespace) -> int:
         _write(file, text)
     if hint:
         say(hint)
+    top = top_of(root)
+    folder = f"{root.relative_to(top).as_posix()}/" if root != top else ""
+    if added := lines_to_add(top, folder):
+        say(f"\nYour own tools would check the suite, too. {shown(added)}\n")
     if proposal.tried.failed:
         advice = f"correct {SUITE}/{SETTINGS} or the application, and run `{nox_command()} -s init` again"
         causes = {"prepare": "`prepare` failed", "settings": "the application can't run with these settings"}
@@ -151,7 +157,7 @@ def _first_run(root: Path, tried: Tried, possible: Sequence[Login]) -> int:
     timings = check_baseline(record, None, settings.gate, settings.benchmarks)
     evidence = Evidence(timings=timings, counts=check_counts(record, None, timings))
     results = decide(record, evidence, settings.gate, settings.benchmarks)
-    if any(project.baselines.glob("*.json")):  # this run is not compared with it
+    if find_counts(project.baselines, record.environment):  # this run is not compared with it
         results = replace(results, reasons=[])
     code = report(project, results, html=False, keep=False)
     if problem := wrong_python(root, settings):
