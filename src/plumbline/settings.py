@@ -325,9 +325,9 @@ class HistorySettings(Struct, frozen=True, forbid_unknown_fields=True):
     #: A folder that each run on the default branch adds its line to, as a path from the root of the project. Without a
     #: folder, no run adds a line.
     folder: str = ""
-    #: A branch of the repository that holds the history, such as `plumbline-data`. Only
-    #: `nox -s report -- --push-history` writes to it. Name a branch that holds nothing else.
-    branch: str = ""
+    #: The branch of the repository that holds the history. Only `nox -s report -- --push-history` writes to it. Name a
+    #: branch that holds nothing else.
+    branch: str = "plumbline-data"
 
 
 PROFILES = {

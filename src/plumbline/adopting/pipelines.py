@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping
 
 WORKFLOWS, GITLAB = ".github/workflows", ".gitlab/performance.yml"
-MEASURE, COMMENT = f"{WORKFLOWS}/performance.yml", f"{WORKFLOWS}/performance-comment.yml"
+MEASURE, COMMENT, HISTORY = (f"{WORKFLOWS}/performance{end}.yml" for end in ("", "-comment", "-history"))
 GITLAB_CI = ".gitlab-ci.yml"
-PIPELINES = (MEASURE, COMMENT, GITLAB, GITLAB_CI)
-NAME, JOB, FOLDER = "name: performance\n", "jobs:\n  performance:\n", "  FOLDER: . #"
+PIPELINES = (MEASURE, COMMENT, HISTORY, GITLAB, GITLAB_CI)
+NAME, JOB, FOLDER = "name: performance", "jobs:\n  performance:\n", "  FOLDER: . #"
 FOLLOWED = re.compile(r"^    workflows: \[(.*)\]$", re.MULTILINE)  # the workflows whose end starts the comment
 
 
@@ -18,12 +18,13 @@ def pipelines_at_root(copied: Mapping[str, str], top: Mapping[str, str], folder:
     result start at the root.
     """
     found: dict[str, str | None] = {}
-    if MEASURE not in copied:
-        return found
     name, job = f"performance {folder}", _job(folder)
-    text = copied[MEASURE].replace(NAME, f"name: {name}\n", 1).replace(FOLDER, f"  FOLDER: {folder} #", 1)
-    found[f"{WORKFLOWS}/{job}.yml"] = text.replace(JOB, f"jobs:\n  {job}:\n", 1)  # a required check has its name
-    found[f"{folder}/{MEASURE}"] = None
+    for path, target in ((MEASURE, job), (HISTORY, f"{job}-history")):
+        if path in copied:
+            text = copied[path].replace(NAME, f"name: {name}", 1).replace(FOLDER, f"  FOLDER: {folder} #", 1)
+            # A required check has the name of the job.
+            found[f"{WORKFLOWS}/{target}.yml"] = text.replace(JOB, f"jobs:\n  {job}:\n", 1)
+            found[f"{folder}/{path}"] = None
     if COMMENT in copied:
         # Names that are at the root already stay. The copy's own one is that of a suite at the root.
         before = FOLLOWED.search(top.get(COMMENT, ""))

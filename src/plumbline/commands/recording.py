@@ -45,19 +45,19 @@ def add_to_folder(project: Project, results: Results) -> list[str]:
 def push_run(project: Project, results: Results) -> str:
     """Add a run on the default branch to the branch of the history; return what to print. Raises CommandError."""
     branch = project.settings.history.branch
-    if not branch:
-        message = "there is no branch to push the history to: set `branch` in [history] of settings.toml"
-        raise CommandError(message, EXIT_USAGE)
     if isinstance(run := _run(project, results), str):
         return f"not added to the history: {run}"
     if branch == results.environment.branch:
         raise CommandError(f"{branch} is the default branch: name another `branch` in [history]", EXIT_USAGE)
     try:
-        if Git(project.root).ask("check-ref-format", "--branch", branch) != branch:
+        if not branch or Git(project.root).ask("check-ref-format", "--branch", branch) != branch:
             raise CommandError(f"{branch!r} is no name of a branch: change `branch` in [history]", EXIT_USAGE)
         added = push_file(project.root, branch, *file_of(run))
     except (NoBase, PushFailed) as error:
-        advice = "the job needs the right to write to the repository (GitHub: `permissions: contents: write`)"
+        advice = (
+            "the job needs the right to write to the repository (GitHub: `permissions: contents: write`, GitLab: the "
+            "token in HISTORY_TOKEN)"
+        )
         raise CommandError(f"the history could not be pushed to {branch}: {error}\n{advice}", EXIT_INVALID) from None
     return f"{'added to' if added else 'already in'} the history on {branch}: {run.commit[:10]}"
 

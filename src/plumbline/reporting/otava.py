@@ -16,7 +16,7 @@ def render(runs: Sequence[Run]) -> str:
     Otava itself fills gaps. Raises ResultsError if the history is empty.
     """
     if not runs:
-        raise ResultsError("there is no history to export: set `folder` or `branch` in [history], and fetch the branch")
+        raise ResultsError("there is no history to export: fetch its branch, or set `folder` in [history]")
     alike = [run for run in runs if run.machine == runs[-1].machine]
     columns: dict[str, list[float]] = {}
     for key in sorted(runs[-1].keys):

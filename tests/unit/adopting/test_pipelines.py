@@ -2,7 +2,7 @@
 
 import yaml
 
-from plumbline.adopting.pipelines import COMMENT, GITLAB, MEASURE, gitlab_include, pipelines_at_root
+from plumbline.adopting.pipelines import COMMENT, GITLAB, HISTORY, MEASURE, gitlab_include, pipelines_at_root
 from tests.support.project import ROOT
 
 COPIED = {path: (ROOT / path).read_text(encoding="utf-8") for path in (MEASURE, COMMENT, GITLAB)}
@@ -20,6 +20,18 @@ def test_the_first_service() -> None:
     assert workflow["jobs"] == {"performance-services-shop": job}
     assert comment[True]["workflow_run"]["workflows"] == ["performance services/shop"]  # `on` is True in YAML 1.1
     assert [found[path] for path in found if path.startswith("services")] == [None, None]
+
+
+def test_a_history_that_is_asked_for_later() -> None:
+    text = (ROOT / "template" / HISTORY).read_text(encoding="utf-8")
+
+    found = pipelines_at_root({HISTORY: text}, {}, "services/shop")
+
+    assert [*found] == [SHOP.replace(".yml", "-history.yml"), f"services/shop/{HISTORY}"]
+    workflow = yaml.safe_load(next(iter(found.values())) or "")
+    assert workflow["name"] == "performance services/shop history"
+    assert workflow["env"] == {"FOLDER": "services/shop"}
+    assert workflow["jobs"] == yaml.safe_load(text)["jobs"]
 
 
 def test_a_second_service_joins_the_comment() -> None:

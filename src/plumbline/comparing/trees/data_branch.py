@@ -1,11 +1,12 @@
 """A branch of the repository that holds the history. Nothing is ever checked out, and no push is forced.
 
 Each run adds one file, so concurrent pushes never conflict: the later one is rejected, and is made again on top of the
-earlier one.
+earlier one. The files of a suite in a folder of a larger repository are in the same folder of the branch.
 """
 
 import os
 import random
+import re
 import subprocess
 import tempfile
 import time
@@ -21,6 +22,7 @@ ATTEMPTS = 10
 LONGEST_WAIT_S = 2.0
 # A push that fails so many times, although nobody else has pushed meanwhile, is refused. One failure may be a lock.
 _REFUSALS = 3
+_NAME = re.compile(r"(\d{4}-\d\d/)?[^/\n]+")  # `cat-file` reads a name for each line
 _ABSENT = "couldn't find remote ref"
 _AUTHOR = {
     f"GIT_{role}_{name}": value
@@ -44,6 +46,7 @@ def push_file(root: Path, branch: str, name: str, content: bytes) -> bool:
         git = Git(root)
         if not git.remote:
             raise PushFailed("this repository has no remote to push to")
+        name = git.prefix + name
         tips: list[str] = []
         for attempt in range(ATTEMPTS):
             time.sleep(random.uniform(0, LONGEST_WAIT_S) * attempt / ATTEMPTS)
@@ -74,8 +77,9 @@ def read_branch(root: Path, branch: str, most: int | None = None) -> Iterator[tu
         return
     tip = git.commit(_tracking(git, branch), f"refs/heads/{branch}")
     listed = git.ask("ls-tree", "-r", "-z", "--name-only", tip).split("\0") if tip else []
-    # `cat-file` reads a name for each line. No name that Plumbline gives has a line break.
-    names = sorted(name for name in listed if name.endswith(SUFFIXES) and "\n" not in name)[-most if most else 0 :]
+    prefix = git.prefix
+    ours = (name for name in listed if name.startswith(prefix) and _NAME.fullmatch(name, len(prefix)))
+    names = sorted(name for name in ours if name.endswith(SUFFIXES))[-most if most else 0 :]
     if not names:
         return
     command, environ = git_command(git.top, "cat-file", "--batch")

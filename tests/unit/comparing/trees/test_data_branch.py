@@ -40,6 +40,12 @@ def test_concurrent_pushes_all_arrive(clones: list[Repository]) -> None:
 
     assert names(clones[0]) == [f"2026-11/{number}-{name}.jsonl" for number in range(3) for name in "ab"]
     assert clones[0].git("rev-list", "--count", f"refs/remotes/origin/{BRANCH}") == "6"
+    for folder in ("services", "services/shop"):  # suites of a larger repository, each of which sees its own files only
+        clones[0].write({f"{folder}/.gitkeep": ""})
+        push_file(clones[0].root / folder, BRANCH, "2026-11/0.jsonl", b"{}\n")
+        assert [*read_branch(clones[0].root / folder, BRANCH)] == [(f"{BRANCH}:{folder}/2026-11/0.jsonl", b"{}\n")]
+        (clones[0].root / folder / ".gitkeep").unlink()
+    assert len(names(clones[0])) == 6
     for clone in clones:
         assert clone.git("status", "--porcelain") == ""
         assert clone.git("branch", "--list", "--format=%(refname:short)") == "main"
