@@ -96,6 +96,8 @@ def _steps(login: Login) -> str:
     if login.sign_up:
         steps.append(_post("signed_up", login.sign_up, login.sign_up_how, "USER"))
         steps.append("# The sign-up is refused if the user exists already.")
+        # Otherwise the next request fails, as the server has closed the connection.
+        steps.append('assert not signed_up.is_server_error, f"sign-up: {signed_up}"')
     if login.how == "auth":
         steps.append(f"credentials = ({', '.join(login.fields.values())})")
     else:

@@ -36,7 +36,8 @@ def choose_login(project: Project, tried: Tried, possible: Sequence[Login]) -> N
     """Write the first login that works, with the routes that answer 200 to its user; or a login to complete."""
     file, routes, failed = project.suite / LOGIN_FILE, refused_routes(tried), list[tuple[Login, str]]()
     for login in possible:
-        if any("login: <" in error and replace(one, token=login.token) == login for one, error in failed):
+        answered = [one for one, error in failed if re.search("(login|sign-up): <", error)]
+        if any(replace(one, token=login.token) == login for one in answered):
             continue  # only the place of the token is another
         say(f"trying the login at {login.path}" + (f" after a sign-up at {login.sign_up}" if login.sign_up else ""))
         write_whole(file, login_benchmarks(routes, login))

@@ -279,6 +279,8 @@ class Application(Process):
         return super()._exited(found or advice)
 
     def _advice_to_add(self, package: str) -> str:
+        if self._settings.environment == "own":
+            return f"add {package} to the dependencies of your project"
         if self._python != Path(sys.executable):
             return f"install {package} for {self._python}"
         return f"add {package} to tests/performance/requirements.txt"

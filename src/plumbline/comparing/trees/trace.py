@@ -45,9 +45,9 @@ def child_environ(name: str, command: Sequence[str], environ: Mapping[str, str])
         script = _script_of(command) if name == PREPARE else None  # whose folder is that of this process
         if _is_traced(["sh", "-c", _text_of(script)] if script else command, environ.get("PATH")):
             changed[TRACE] = str(file)
-            if script:
+            if script or Path(command[0]).name in SHELLS:  # perhaps it runs no Python, which would write the trace
                 with file.open("a", encoding="utf-8", errors="surrogateescape") as lines:
-                    lines.write(f"{script.absolute()}\n")
+                    lines.write(f"{script.absolute()}\n" if script else "")
         else:
             with file.open("a", encoding="utf-8") as lines:
                 lines.write(f"{PROGRAM}? {command[0]}\n")

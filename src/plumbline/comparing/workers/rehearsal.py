@@ -25,6 +25,7 @@ from plumbline.comparing.trees.sides import LEVELS, MOST_SHOWN, Sides
 from plumbline.comparing.trees.trace import PREPARE, mark_unread, paths_read, read_since
 from plumbline.comparing.workers.process import pytest_configuration
 from plumbline.comparing.workers.protocol import Collected
+from plumbline.services.variables import ROOT
 from plumbline.settings import Settings
 
 ALSO_COPY = "add it to also_copy under [compare] in settings.toml"
@@ -42,6 +43,7 @@ class Rehearsal:
         # Processes with the programs other than Python that they ran: any change may affect those who use them.
         self.untraced: dict[str, list[str]] = {}
         self.lacking = ""  # advice about files that this copy lacks
+        self._env = settings.env
         self._sides = sides
         self._folder = folder
         self._changed = changed_paths(sides)
@@ -54,6 +56,9 @@ class Rehearsal:
         for side, paths in self._changed.items():
             packages = {path: what for one in self._places.values() for path, what in (one[side] or {}).items()}
             open_traces(folder / side, {**packages, **(paths or {})})
+
+    def _made(self, name: str) -> bool:
+        return any(f"{{{ROOT}}}/{name}" in text for text in self._env.values())
 
     @property
     def advice(self) -> str:
@@ -82,7 +87,11 @@ class Rehearsal:
                     with trace.open("a", encoding="utf-8", errors="surrogateescape") as file:
                         file.writelines(f"{path}\n" for path in read_since(files))
             paths = paths_read(self._folder / "head")
-            self.brought_along = ignored.read_extras(sides.extras, paths, copy)
+            read = ignored.read_extras(sides.extras, paths, copy)
+            # A file that [env] names by {root} is one that runs make, as with SQLite.
+            self.brought_along = [
+                name for name, own in zip(read, sides.shown(read), strict=True) if not self._made(own)
+            ]
             if missing := ignored.missing_in_copy(paths, copy, sides.top, LEVELS):
                 self.lacking = f"It lacks {', '.join(sides.shown(missing))}: {ALSO_COPY}."
         outside = sides.shown(name for name in missing if name.startswith("../"))
