@@ -69,7 +69,7 @@ def shop(tmp_path: Path, cache_home: Path) -> Repository:
     """A repository with an application and a locustfile. `late_ms` is for busy machines."""
     assert cache_home.is_dir()
     files = {"shop.py": APP, "tests/performance/locustfile.py": LOCUSTFILE}
-    return Repository.create(tmp_path / "shop", {**files, "tests/performance/settings.toml": SETTINGS})
+    return Repository.create(tmp_path / "shop, open", {**files, "tests/performance/settings.toml": SETTINGS})
 
 
 def load(shop: Repository, *arguments: str, code: int, **environ: str) -> str:

@@ -627,6 +627,20 @@ def test_github_merge_queue_that_is_not(runner: Runner, tmp_path: Path) -> None:
     assert job.summary.read_text().count("<details>") >= 1
 
 
+@pytest.mark.parametrize("text", [b"", b'{"verdict": "pass"', b"\xff", b"[]", b"{}", b'{"verdict": "pass\\nreport=/"}'])
+def test_github_damaged_results(tmp_path: Path, text: bytes) -> None:
+    """The action says so in one line, and its verdict is invalid."""
+    (tmp_path / "perf-results").mkdir()
+    (tmp_path / "perf-results" / "results.json").write_bytes(text)
+    [step] = [step for step in steps_of(ACTION) if step.get("name") == "Outputs"]
+    outputs = tmp_path / "outputs"
+
+    done = run([sys.executable, "-c", step["run"]], tmp_path, {"FOLDER": ".", "GITHUB_OUTPUT": str(outputs)})
+
+    assert done == Done(1, "::error::perf-results/results.json is damaged: run the job again\n")
+    assert outputs.read_text() == "verdict=invalid\nreport=\n"
+
+
 def test_github_default_branch(runner: Runner, tmp_path: Path) -> None:
     """The job passes without a baseline. Only the default branch adds to the history."""
     job = runner.run(tmp_path / "main", "main", "push")

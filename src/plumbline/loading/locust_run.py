@@ -99,7 +99,9 @@ class LocustRun:
         }
         (folder / "plan.json").write_text(json.dumps(plan), "utf-8")
         self._log = folder / "locust.log"
-        command = [sys.executable, "-m", "locust", "-f", f"{locustfile},{MODULE}", "--headless", "--only-summary"]
+        # Locust splits the option at commas, which the path of the repository may have.
+        files = ",".join(os.path.relpath(one, root) for one in (locustfile, MODULE))
+        command = [sys.executable, "-m", "locust", "-f", files, "--headless", "--only-summary"]
         command += ["-u", str(users), "-r", str(min(users, 100)), "--loglevel", "WARNING"]
         command += ["--exit-code-on-error", "0"]
         if workers_at:
