@@ -239,6 +239,7 @@ def _tail_changes(judgement: Judgement, base_s: Sequence[float], head_s: Sequenc
             one.low,
             one.high,
             slower=one.verdict == "regression",
+            unclear=one.verdict == "inconclusive",
         )
         for tail, one in judgement.tails.items()
     ]

@@ -200,6 +200,7 @@ def warnings(benchmark: Benchmark) -> list[str]:
     is_long = hold is not None and bool(hold.file) and hold.duration_s >= _LONG_HOLD_S
     return [
         *(f"budget {one.name}: {one.note}" for one in benchmark.budgets if one.note and one.kept),
+        *(f"some calls may be slower: {form.tail(one, form.per(benchmark))}" for one in benchmark.tails if one.unclear),
         *([form.loop_hold(hold)] if hold and is_long else []),
         *benchmark.warnings,
     ]

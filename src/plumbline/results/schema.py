@@ -230,6 +230,7 @@ class TailChange(Struct, frozen=True, omit_defaults=True):
     low: float  # lower end of the interval of the change
     high: float  # upper end of the interval of the change
     slower: bool = False  # whether it makes the benchmark a regression
+    unclear: bool = False  # whether it looks slow enough for that, and the pairs could not decide it
 
 
 class FunctionTime(Struct, frozen=True, omit_defaults=True):

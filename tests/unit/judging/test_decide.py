@@ -96,7 +96,7 @@ def test_pairs_replace_the_verdict_and_the_figures_of_the_baseline_check(verdict
 def test_a_slower_tail_is_a_reason_with_its_figures() -> None:
     """The fastest samples are as fast as before; one call in five takes twice as long."""
     slower = Judgement("regression", 1.0, 0.8, 1.2, 0.3, pairs=4, error=0.05)
-    tails: dict[Tail, Judgement] = {"p90": slower, "mean": replace(slower, verdict="pass", change=0.2, low=0.0)}
+    tails: dict[Tail, Judgement] = {"p90": slower, "mean": replace(slower, verdict="inconclusive", change=0.2, low=0.0)}
     judgement = Judgement("regression", 0.001, -0.01, 0.01, 0.03, pairs=4, error=0.005, tails=tails)
     samples_s = [1e-5] * 10, [1e-5] * 8 + [2e-5] * 2
     one = judged(comparison=pairs("pass", judgements={KEY: judgement}, samples_s={KEY: samples_s}))
@@ -106,7 +106,7 @@ def test_a_slower_tail_is_a_reason_with_its_figures() -> None:
     p90, mean = one.tails
     assert (p90.tail, p90.change, p90.low, p90.high, p90.slower) == ("p90", 1.0, 0.8, 1.2, True)
     assert (p90.base_s, p90.head_s, mean.head_s) == pytest.approx((1e-5, 2e-5, 1.2e-5))
-    assert not mean.slower
+    assert (p90.unclear, mean.unclear, mean.slower) == (False, True, False)
 
 
 def test_samples_are_thinned_out_evenly() -> None:

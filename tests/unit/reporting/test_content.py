@@ -13,6 +13,7 @@ from plumbline.results.schema import (
     Kind,
     Reason,
     Results,
+    TailChange,
     TestOutcome,
     UnjudgedCause,
     UnjudgedPackage,
@@ -49,6 +50,12 @@ def test_a_pass_with_a_broken_budget_is_notable() -> None:
     assert (content.is_notable(broken), content.verdict(broken)) == (True, "over budget")
     assert (content.is_notable(unjudged), content.verdict(unjudged)) == (False, "pass")
     assert content.remarks(unjudged) == ["budget p99_ms: below n = 1,000"]
+
+
+def test_a_pass_says_that_some_calls_may_be_slower() -> None:
+    tails = [TailChange("mean", 1e-3, 1.5e-3, 0.5, -0.02, 0.9, unclear=True), TailChange("p90", 1e-3, 1e-3, 0, 0, 0)]
+    one = benchmark("a.py::test_a", tails=tails)
+    assert content.remarks(one) == ["some calls may be slower: mean 1.00 ms → 1.50 ms (+50 %, at least -2.0 %)"]
 
 
 @pytest.mark.parametrize(

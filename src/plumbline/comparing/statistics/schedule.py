@@ -123,7 +123,11 @@ class PairedComparison:
         of_tail = {plan.key: plan.thresholds.of_tail() for plan in due}
         tails = {tail: series.judge(of_tail, sharing) for tail, series in self.tails.items()}
         for plan in due:
-            own = {tail: judged[plan.key] for tail, judged in tails.items() if tail in plan.thresholds.tails}
+            own = {
+                tail: _cleared(judged[plan.key], of_tail[plan.key])
+                for tail, judged in tails.items()
+                if tail in plan.thresholds.tails
+            }
             slower = any(one.verdict == "regression" for one in own.values())
             found = replace(fastest[plan.key], tails=own, **({"verdict": "regression"} if slower else {}))
             if found.verdict != "inconclusive" or self.is_undecided(plan):
@@ -145,6 +149,12 @@ class PairedComparison:
         one = self.judgements.get(plan.key)
         tails = one.tails.values() if one and one.verdict != "regression" else ()
         return any(one.change > plan.thresholds.tail_tolerance for one in tails)
+
+
+def _cleared(tail: Judgement, limits: Thresholds) -> Judgement:
+    """Pass an undecided tail that looks faster than one that has to fail. Few samples can rule out no more."""
+    cleared = tail.verdict == "inconclusive" and tail.change < limits.minimum_effect
+    return replace(tail, verdict="pass") if cleared else tail
 
 
 def conduct(

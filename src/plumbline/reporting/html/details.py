@@ -94,8 +94,9 @@ def _tails(benchmark: Benchmark) -> Markup:
     per, rows = form.per(benchmark), []
     for one in benchmark.tails:
         times = [form.duration(time_s, per) for time_s in (one.base_s, one.head_s)]
-        change = form.percent(one.change), form.interval(one.low, one.high), "slower" if one.slower else "not slower"
-        rows.append([one.tail, *times, *change])
+        change = form.percent(one.change), form.interval(one.low, one.high)
+        judged = "slower" if one.slower else "not certain" if one.unclear else "not slower"
+        rows.append([one.tail, *times, *change, judged])
     headings = ["figure", "base", "head", "change", "interval", "judged"]
     return table("Slower calls", headings, rows, figures=headings[1:-1])
 
