@@ -11,7 +11,7 @@ from plumbline.comparing.trees.sides import make_sides
 from plumbline.results.environment import git_state
 from tests.support.repository import Repository
 
-pytestmark = pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="gives files to another user")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.plan import BenchmarkPlan
 from plumbline.comparing.statistics.search import Answer, Found, search, steps_of
 from plumbline.comparing.trees.git import Base, Git, NoBase, baseline_at, find_base
-from plumbline.comparing.trees.history import SHOWN, describe_commit, history, merge_base
+from plumbline.comparing.trees.history import SHOWN, describe_commit, history
 from plumbline.comparing.trees.ignored import CopyFailed
 from plumbline.comparing.trees.sides import Sides, describe
 from plumbline.judging.baseline import baseline_path
@@ -47,8 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(project: Project, options: argparse.Namespace) -> int:
     """Compare GOOD with BAD, search between them, and report the commit. Return the exit code."""
-    if os.name != "posix":
-        raise CommandError("a paired comparison needs Linux or macOS", EXIT_INVALID)
     commits = _commits(project, options)
     record = measure_whole(project, "ci", [*(["-k", options.name] if options.name else []), *options.pytest])
     code = _Bisection(project, options, commits, record).run()
@@ -200,7 +197,7 @@ class _Bisection:
                 f" {sought_text(looked_for)}. Either several commits add up to it, or a step was wrong: run it again"
                 " when the machine is less busy\n"
             )
-        if len(bad.parents) > 1 and (fork := merge_base(git, *bad.parents[:2])):
+        if len(bad.parents) > 1 and (fork := git.ask("merge-base", *bad.parents[:2])):
             say("It is a merge. To search the commits that it has merged:")
             say(f"  {self._command(fork[:SHOWN], bad.parents[1][:SHOWN], plan.key)}\n")
         if not is_all(looked_for, found, plan.key):

@@ -1,7 +1,6 @@
 """The paired comparison of a run with its base commit."""
 
 import functools
-import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -44,8 +43,6 @@ def with_pairs(
     found, keys = ComparisonEvidence(), frozenset(benchmark.key for benchmark in benchmarks)
     file = baseline_path(project.baselines, record.environment)
     try:
-        if os.name != "posix":
-            raise NoBase("a paired comparison needs Linux or macOS")
         base = base or find_base(project.root, baseline=file)
         base_baseline = evidence.base_baseline or baseline_at(project.root, base, file)
         found = replace(found, base=base.shown)

@@ -33,9 +33,9 @@ def _student_cdf(t: float, degrees: int) -> float:
     return (1 + within) / 2
 
 
-def binomial_interval(count: int, of: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def binomial_interval(count: int, of: int) -> tuple[float, float]:
     """Return the exact confidence interval of a share, `count` / `of` (Clopper and Pearson 1934, Biometrika 26:404)."""
-    tail = (1 - confidence) / 2
+    tail = (1 - CONFIDENCE) / 2
     low = 0.0 if count == 0 else _solve(lambda share: 1 - _at_most(count - 1, of, share), tail)
     high = 1.0 if count == of else _solve(lambda share: 1 - _at_most(count, of, share), 1 - tail)
     return low, high

@@ -36,7 +36,7 @@ class Reports:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         # pytest may take a second to render a failure. Suspend pytest-timeout, which would end the run.
-        left_s = signal.setitimer(signal.ITIMER_REAL, 0)[0] if hasattr(signal, "setitimer") else 0.0
+        left_s = signal.setitimer(signal.ITIMER_REAL, 0)[0]
         try:
             report = yield
         finally:

@@ -68,7 +68,7 @@ def by_urgency(benchmarks: Iterable[Benchmark]) -> list[Benchmark]:
 
 def names(benchmarks: Sequence[Benchmark]) -> dict[str, str]:
     """Return the short names of benchmarks by key: with their files if several files have the same name."""
-    short = {one.key: form.file_and_name(one.key)[1].removeprefix("test_") for one in benchmarks}
+    short = {one.key: form.short_name(one.key) for one in benchmarks}
     uses = Counter(short.values())
     return {key: key if uses[name] > 1 else name for key, name in short.items()}
 
@@ -276,7 +276,7 @@ def skipped_tests(results: Results) -> list[str]:
     for test in results.tests:
         if test.outcome == "skipped":
             why = form.plain(test.message).strip() or "no reason given"
-            names.setdefault(why, []).append(form.file_and_name(test.key)[1].removeprefix("test_"))
+            names.setdefault(why, []).append(form.short_name(test.key))
     return [f"{_several(len(found), 'test')} skipped, {listed(found)}: {why}" for why, found in names.items()]
 
 

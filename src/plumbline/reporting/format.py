@@ -201,6 +201,11 @@ def test_name(key: str) -> str:
     return file_and_name(key)[1].partition("[")[0].rpartition("::")[2]
 
 
+def short_name(key: str) -> str:
+    """`"publish[1 kB]"`, without the file and the prefix that all tests have"""
+    return file_and_name(key)[1].removeprefix("test_")
+
+
 def file_and_name(key: str) -> tuple[str, str]:
     """`("test_redis.py", "test_publish[1 kB]")`"""
     file, separator, name = key.partition("::")

@@ -180,7 +180,7 @@ class _Page:
 
 
 def _table(benchmarks: Sequence[Benchmark], page: _Page) -> None:
-    names = {b.key: page.text(form.file_and_name(b.key)[1].removeprefix("test_")) for b in benchmarks}
+    names = {b.key: page.text(form.short_name(b.key)) for b in benchmarks}
     cells = {b.key: {heading: page.text(cell) for heading, cell in content.cells(b).items()} for b in benchmarks}
     columns = {heading: _aligned([row[heading] for row in cells.values()]) for heading in content.cells(benchmarks[0])}
     cells = {key: {name: column[row] for name, column in columns.items()} for row, key in enumerate(cells)}

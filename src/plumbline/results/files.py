@@ -50,7 +50,7 @@ def decode_results(data: bytes, path: Path) -> Results:
     if not data.strip():
         raise ResultsError(f"{path} is empty")
     try:
-        schema = msgspec.json.decode(data, type=_SchemaOnly).schema
+        schema = msgspec.json.decode(data, type=SchemaOnly).schema
     except (msgspec.DecodeError, RecursionError) as error:  # includes ValidationError
         raise ResultsError(f"{path} is not a results file: {error}") from None
     if schema != SCHEMA:
@@ -74,7 +74,9 @@ def _with_typed_reasons(document: Any) -> Any:
     return document
 
 
-class _SchemaOnly(msgspec.Struct):
+class SchemaOnly(msgspec.Struct):
+    """The number of the schema, whatever else a file has."""
+
     schema: int
 
 

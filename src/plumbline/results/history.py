@@ -14,7 +14,7 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-from plumbline.results.files import ResultsError, write_whole
+from plumbline.results.files import ResultsError, SchemaOnly, write_whole
 
 HISTORY_SCHEMA = 1
 SUFFIXES = (".jsonl", ".jsonl.gz")
@@ -70,11 +70,7 @@ class History(NamedTuple):
     problems: list[str]
 
 
-class _SchemaOnly(msgspec.Struct):
-    schema: int
-
-
-_RUNS, _SCHEMAS = msgspec.json.Decoder(Run), msgspec.json.Decoder(_SchemaOnly)
+_RUNS, _SCHEMAS = msgspec.json.Decoder(Run), msgspec.json.Decoder(SchemaOnly)
 
 
 def line_of(run: Run) -> bytes:

@@ -123,7 +123,7 @@ def _find_engine() -> Any:
 
 def _api_version(host: str) -> str:
     scheme, _, path = host.partition("://")
-    if scheme == "unix" and hasattr(socket, "AF_UNIX"):
+    if scheme == "unix":
         # Connect here first: docker-py leaves a socket open if nobody answers.
         with socket.socket(socket.AF_UNIX) as attempt:
             attempt.settimeout(ENGINE_LIMIT_S)

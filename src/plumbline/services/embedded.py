@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import importlib.util
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -208,10 +209,8 @@ def _package(name: str) -> Path | None:
 
 def _server_ids() -> tuple[int, int] | None:
     """Return the user id and group id for PostgreSQL, which refuses root; None for this process's own."""
-    if not hasattr(os, "getuid") or os.getuid() != 0:
+    if os.getuid() != 0:
         return None
-    import pwd
-
     with contextlib.suppress(KeyError):
         nobody = pwd.getpwnam("nobody")
         return nobody.pw_uid, nobody.pw_gid

@@ -5,7 +5,7 @@ from collections.abc import Generator, Sequence
 
 import pytest
 
-from plumbline.reporting.format import duration, file_and_name, per
+from plumbline.reporting.format import duration, per, short_name
 from plumbline.reporting.terminal import Progress
 from plumbline.results.schema import Benchmark, TestOutcome
 
@@ -40,4 +40,4 @@ class SuiteProgress:
         tests, benchmarks = self._tests, self._benchmarks
         last = benchmarks[-1] if benchmarks and tests and tests[-1].benchmark else None
         figures = f"{duration(last.median, per(last))}, {last.samples:,} samples" if last else ""
-        self._progress.step(len(tests), file_and_name(nodeid)[1].removeprefix("test_"), figures)
+        self._progress.step(len(tests), short_name(nodeid), figures)

@@ -355,7 +355,6 @@ def test_a_full_disk_leaves_the_old_file_as_it_was(small_disk: Path) -> None:
     assert list(small_disk.iterdir()) == [path]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="file sizes are limited on POSIX alone")
 def test_a_write_cut_off_half_way_leaves_the_old_file_as_it_was(tmp_path: Path) -> None:
     """The operating system stops the write after its first bytes."""
     path = tmp_path / "results.json"

@@ -301,8 +301,6 @@ def test_containers_of_a_killed_run(
 
 def test_forked_child_that_keeps_the_pipe(cache_home: Path, until: Until) -> None:
     """A forked child holds the pipe open, but the reaper still notices the end of the run."""
-    if not hasattr(os, "fork"):
-        pytest.skip("no fork on this system")
     assert cache_home.is_dir()
     code = (
         "import os, time\nfrom plumbline.services.run import ServiceRun\nrun = ServiceRun({})\nrun.begin()\n"

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from plumbline.comparing.trees.installers import Asked, InstallError, copied_folders, find_uv, folder_of
 from plumbline.comparing.trees.locks import FOR_DEVELOPERS, LOCK_FILES, Lock, read_lock, read_toml
 from plumbline.comparing.trees.pins import LOCAL_FILE, is_open
-from plumbline.comparing.trees.requirements import read_requirements
+from plumbline.comparing.trees.requirements import name_in, read_requirements
 from plumbline.installed import METADATA
 from plumbline.processes import run_command
 from plumbline.project import SUITE, SUITE_REQUIREMENTS
@@ -52,10 +52,10 @@ def asked_for(
     pyproject, lock = read_toml(project / "pyproject.toml"), read_lock(tree, project.relative_to(tree).as_posix())
     exported = _exported(lock, project, install)
     pins = exported or _pins(lock, lock.pins.keys() - lock.optional)
-    names = {_name(pin) for pin in pins}
+    names = {name_in(pin) for pin in pins}
     preferred = [*_pins(lock, lock.pins.keys() - names)]
-    names |= {_name(pin) for pin in preferred}
-    preferred += [line for line in before if "==" in line and _name(line) not in names]
+    names |= {name_in(pin) for pin in preferred}
+    preferred += [line for line in before if "==" in line and name_in(line) not in names]
     own = _requirements_files(tree, project, lock, install)
     lines, declared, source = _application(project, pyproject, pins if lock.file in LOCK_FILES else [], install)
     asked = Asked(
@@ -194,7 +194,3 @@ def _pins(lock: Lock, names: Iterable[str]) -> list[str]:
     exact = {name: pin for name, pin in pins.items() if not is_open(pin) and not pin.startswith(LOCAL_FILE)}
     lines = [f"{name} @ {pin}" if "://" in pin else f"{name}=={pin}" for name, pin in exact.items()]
     return [line for line in lines if _pin(line)]
-
-
-def _name(line: str) -> str:
-    return canonicalize_name(re.split(r"[^\w.-]", line.strip())[0])

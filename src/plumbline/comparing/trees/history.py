@@ -42,10 +42,6 @@ def _first_parents(git: Git, good: str, bad: str) -> list[str]:
     return git.ask("rev-list", "--first-parent", "--reverse", bad, f"^{good}").split()
 
 
-def merge_base(git: Git, one: str, other: str) -> str:
-    return git.ask("merge-base", one, other)
-
-
 def describe_commit(git: Git, name: str) -> Commit:
     """Return a commit's author, the date of its author, its subject and its parents. Raises NoBase."""
     options = ("--no-patch", "--no-show-signature", "--date=iso", "--format=%an%n%ad%n%s%n%P")

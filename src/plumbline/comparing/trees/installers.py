@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -45,7 +45,7 @@ class Asked:
     extras: Sequence[str] = ()  # of the dependencies in pyproject.toml
     groups: Sequence[str] = ()  # dependency groups in pyproject.toml
     pins: Sequence[str] = ()  # required versions of packages, if these are needed
-    preferred: Sequence[str] = field(default=())  # versions to use if possible
+    preferred: Sequence[str] = ()  # versions to use if possible
 
 
 def find_uv() -> list[str]:

@@ -1,7 +1,6 @@
 """The packages that differ between base and head: those to install for base, and those that cannot be judged."""
 
 import hashlib
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from packaging.utils import canonicalize_name
 from plumbline.comparing.trees.environment import PLUMBLINE, distributions, local_packages
 from plumbline.comparing.trees.locks import Lock, Pins, read_lock, read_toml
 from plumbline.comparing.trees.pins import ANY, LOCAL_FILE, fits, is_lasting, is_open, is_readable, same
-from plumbline.comparing.trees.requirements import to_pins
+from plumbline.comparing.trees.requirements import name_in, to_pins
 from plumbline.processes import without_secrets
 from plumbline.project import SUITE_REQUIREMENTS
 from plumbline.results.environment import installed_packages
@@ -250,7 +249,7 @@ def _under_test(project: Path, lock: Lock, suite: Collection[str], needs: Needs)
 
 
 def _names(requirements: Collection[object]) -> set[str]:
-    return {canonicalize_name(re.split(r"[^\w.-]", one.strip())[0]) for one in requirements if isinstance(one, str)}
+    return {name_in(one) for one in requirements if isinstance(one, str)}
 
 
 def _requirement(line: str) -> Requirement | None:

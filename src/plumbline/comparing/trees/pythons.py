@@ -74,9 +74,7 @@ def use_python(asked: SpecifierSet, source: str, nox_python: str, project: Path)
     """
     own = run_command([nox_python, "-c", VERSION], INSTALL_LIMIT_S)[1]
     here = ".".join(map(str, sys.version_info[:3]))
-    if own == here and own in asked:
-        return
-    if own not in asked and here in asked:
+    if here in asked and (own == here or own not in asked):
         return
     command = [nox_python] if own in asked else _find(asked, source)
     if uv := find_uv():

@@ -57,6 +57,11 @@ def joined(pins: Iterable[str]) -> str:
     return " or ".join(exact) or ",".join(pin for pin in known if pin)
 
 
+def name_in(line: str) -> str:
+    """Return the normalized name that a line of a requirements file begins with."""
+    return canonicalize_name(re.split(r"[^\w.-]", line.strip())[0])
+
+
 def applies(marker: str, others: Mapping[str, str | frozenset[str]] = {}) -> bool | None:
     """Return whether a marker is true here, without extras, or None if it cannot be evaluated."""
     try:
