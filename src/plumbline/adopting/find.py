@@ -13,7 +13,7 @@ from plumbline.adopting.files.django import django_settings, settings_variable
 from plumbline.adopting.files.health import health_paths
 from plumbline.adopting.files.installs import install
 from plumbline.adopting.files.reach import reachable
-from plumbline.adopting.files.sql import load_sql
+from plumbline.adopting.files.sql import load_sql, sql_files
 from plumbline.adopting.files.sqlite import own_files
 from plumbline.adopting.files.starts import Docker, compose_services, dockerfiles, starts
 from plumbline.adopting.files.tree import Tree
@@ -37,14 +37,15 @@ def find(root: Path) -> Findings:
     if app and app.framework == "django":
         found = [*settings_variable(tree, app, dockers), *found]
     migrations = prepare(tree, started, app)
-    if not migrations:
-        sqlite = next(iter(own_files(one.template for one in found)), "")
-        migrations = load_sql(tree, services, postgres="postgres" in used, sqlite=sqlite)
+    sql = sql_files(tree, services, postgres="postgres" in used) if not migrations else ([], "")
+    sqlite = next(iter(own_files(one.template for one in found)), "")
+    migrations += load_sql(sql, postgres="postgres" in used, sqlite=sqlite)
     parts = set(re.findall(r"\{redis\.(\w+)\}", " ".join(one.template for one in found)))
     findings = Findings(
         applications=tuple(apps),
         install=install(tree, directory, declared, dockers, files if app else ()),
         prepare=tuple(migrations),
+        sql=tuple(sql[0]),
         processes=tuple(workers),
         variables=tuple(found),
         services=used,

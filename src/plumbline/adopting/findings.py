@@ -58,6 +58,7 @@ class Findings(Struct, frozen=True):
     applications: tuple[FoundApplication, ...] = ()
     install: FoundInstall = FoundInstall()
     prepare: tuple[FoundCommand, ...] = ()  # in the order in which to run them
+    sql: tuple[str, ...] = ()  # files of SQL, if there are no other migrations
     processes: tuple[FoundCommand, ...] = ()
     variables: tuple[FoundVariable, ...] = ()
     services: dict[str, str] = {}  # of "redis" and "postgres", those that the project uses: where that was seen

@@ -258,7 +258,7 @@ class _Trial:
         return read_variables(fields, notes, Sources(env, self._environ, self._folders, self._root), missing)
 
     def _sqlite(self, notes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-        files = {Path(one["sqlite"]) for one in notes if "sqlite" in one}
+        files = {Path(one["sqlite"]) for one in notes if "sqlite" in one and not one["refused"]}
         inside = {path for path in files if path.is_relative_to(self._root) and path.is_file()}
         own = {self._shown(path) for path in inside if not _is_named(path.relative_to(self._root), self._settings)}
         return tuple(sorted(own))

@@ -44,6 +44,7 @@ from plumbline.results.files import write_whole
 from plumbline.settings_file import load_settings
 
 EXAMPLE = "plumbline init --yes"
+TOO_MANY = "assert 429 == 200"  # in the message of a failed test
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -166,6 +167,8 @@ def _first_run(root: Path, tried: Tried, possible: Sequence[Login]) -> int:
         say("\n" + "\n".join(hidden))
     if failed := sum(answer.status >= 500 or not answer.status for answer in tried.answers):
         say(f"\n{failed} of {len(tried.answers)} routes failed, and are not measured: see above what they answered.")
+    if any(TOO_MANY in test.message for test in record.tests):
+        say(f"\nThe application limits how often clients may ask: switch its limit off in [env] of {SUITE}/{SETTINGS}.")
     if code == EXIT_PASS:
         say("\nCommit these files. From then on, each pull request is compared with its base.")
     return code

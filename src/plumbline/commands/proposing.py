@@ -192,7 +192,8 @@ def _remarks(proposal: Proposal) -> list[str]:
             f" gives it the port, {port}"
         )
     if any(map(NO_TABLE.search, errors)):
-        migrations = "" if findings.prepare else "; `init` has found no migrations"
+        found = f"only {findings.sql[0]}, which plumbline.load_sql can load" if findings.sql else "no migrations"
+        migrations = "" if findings.prepare else f"; `init` has found {found}"
         lines.append(
             f"  a table is missing: add the command that creates the tables to `prepare` in {SUITE}/{SETTINGS}, and run"
             f" `{nox_command()} -s init` again{migrations}"

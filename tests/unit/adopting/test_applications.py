@@ -110,6 +110,14 @@ def test_production_counts_before_development(search: Search) -> None:
     assert found[0].target == "shop.main:app"
 
 
+def test_an_application_that_uses_no_other_module_comes_after_one_that_does(search: Search) -> None:
+    """As the first steps of a tutorial beside the real application."""
+    shop = FACTORY.replace("\n", "\n    from . import items\n", 1)
+    files = {"hello.py": FASTAPI, "shop/__init__.py": shop, "shop/items.py": ""}
+
+    assert [one.target for one in search(files).applications] == ["shop:create_app", "hello:app"]
+
+
 def test_sub_applications_and_examples_come_last(search: Search) -> None:
     found = search(
         {

@@ -27,6 +27,7 @@ class TestInstall:
             ("runtime.txt", "python-3.12.4\n", "3.12"),
             (".tool-versions", "nodejs 20\npython 3.12.1\n", "3.12"),
             (".python-version", "3.12\n", ""),
+            (".python-version", "3.9.1\n", "3.11"),
         ],
     )
     def test_python(self, search: Search, monkeypatch: pytest.MonkeyPatch, name: str, text: str, python: str) -> None:

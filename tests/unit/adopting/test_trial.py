@@ -507,7 +507,7 @@ def test_the_database_that_the_user_works_with_is_not_opened(trial: Try, tmp_pat
 
     tried = trial(source, protected=["work.db"])
 
-    assert (tried.failed, (tmp_path / "work.db").read_bytes()) == ("settings", before)
+    assert (tried.failed, tried.sqlite, (tmp_path / "work.db").read_bytes()) == ("settings", (), before)
     assert 'also_allowed = ["./work.db"]' in tried.message
     assert trial(source, settings='also_allowed = ["./work.db"]', protected=["work.db"]).failed != "settings"
     assert (tmp_path / "work.db").read_bytes() != before

@@ -70,6 +70,7 @@ def applications(tree: Tree, started: Iterable[Start]) -> list[FoundApplication]
             named.index(by) if by else len(named),
             one.module.is_aside or is_test(one.module.path) or "migrations" in one.module.path.split("/"),
             (one.module.path, one.name) in mounted,
+            _is_alone(tree, one, found),
             _is_unlikely(one, found),
             _module_rank(one.module.path),
             one.module.path.count("/"),
@@ -204,6 +205,19 @@ def _is_unlikely(one: Candidate, found: Iterable[Candidate]) -> bool:
     return one.is_factory and any(
         not other.is_factory and other.made_by == one.made_by and not other.module.is_aside for other in found
     )
+
+
+def _is_alone(tree: Tree, one: Candidate, found: Iterable[Candidate]) -> bool:
+    """Return whether it uses no other module of the project, while another application does."""
+    return not _uses_project(tree, one.module) and any(
+        _uses_project(tree, other.module) and not other.module.is_aside for other in found
+    )
+
+
+def _uses_project(tree: Tree, module: Module) -> bool:
+    imported = module.imports.values()
+    names = {name for one in imported for name in (one.module, f"{one.module}.{one.name}") if name.strip(".")}
+    return any(name.startswith(".") or tree.folders_of(name) for name in names)
 
 
 def _module_rank(path: str) -> int:

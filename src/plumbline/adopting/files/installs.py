@@ -18,9 +18,8 @@ from plumbline.comparing.trees.asked import is_buildable
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.installers import InstallError
 from plumbline.comparing.trees.locks import LOCK_FILES, UNKNOWN_LOCK_FILES, read_lock
-from plumbline.comparing.trees.pythons import wanted_python
+from plumbline.comparing.trees.pythons import OLDEST, wanted_python
 
-OLDEST_PYTHON = Version("3.11")  # that Plumbline runs on
 FOR_DEVELOPERS = re.compile(r"dev|test|lint|doc|typing|types|\bci\b|local|debug|all|bench")
 # Modules whose package has another name.
 PACKAGES = {
@@ -103,9 +102,9 @@ def _python(tree: Tree, dockers: list[Docker]) -> tuple[str, str]:
             version = Version(text)
         except InvalidVersion:
             continue
-        chosen = ".".join(map(str, max(version, OLDEST_PYTHON).release[:2]))
-        if version < OLDEST_PYTHON:
-            seen += f"; the oldest Python that Plumbline runs on is {OLDEST_PYTHON}"
+        chosen = ".".join(map(str, max(version, OLDEST).release[:2]))
+        if version < OLDEST:
+            seen += f"; the oldest Python that Plumbline runs on is {OLDEST}"
         is_here = shutil.which(f"python{chosen}") or chosen == ".".join(map(str, sys.version_info[:2]))
         return (chosen, seen) if is_here else ("", "")
     return "", ""
@@ -118,6 +117,7 @@ def _pythons(tree: Tree, dockers: list[Docker]) -> Iterator[tuple[str, str]]:
             if found := re.search(r"(?:python|uv)[\w./-]*:(?:python)?(3\.\d+)|python(3\.\d+)", image):
                 yield found[1] or found[2], f"{docker.file}:{number}: FROM {image}"
     patterns = {
+        ".python-version": r"^\D*(3\.\d+)",
         "runtime.txt": r"python-(3\.\d+)",
         ".tool-versions": r"python\s+(3\.\d+)",
         "mise.toml": r"python\s*=\s*\"(3\.\d+)",

@@ -17,32 +17,33 @@ NOT_POSTGRES = re.compile(r"\bAUTO_INCREMENT\b|\bENGINE\s*=|`", re.IGNORECASE)
 NOT_SQLITE = re.compile(r"\bSERIAL\b|\bAUTO_INCREMENT\b|\bCREATE\s+EXTENSION\b|\$\$", re.IGNORECASE)
 
 
-def load_sql(tree: Tree, services: Collection[ComposeService], *, postgres: bool, sqlite: str) -> list[FoundCommand]:
-    """Return the command that loads the first kind of SQL files that the project has, none if it has none.
+def load_sql(found: tuple[list[str], str], *, postgres: bool, sqlite: str) -> list[FoundCommand]:
+    """Return the command that loads what `sql_files` has found, none if the runs have no database for it.
 
     `postgres`: whether the project uses PostgreSQL. `sqlite`: the file of SQLite that the runs use instead, or "".
     """
-    if not postgres and not sqlite:
-        return []
-    alien = NOT_POSTGRES if postgres else NOT_SQLITE
+    paths, seen = found
     options = () if postgres else (f"--sqlite={sqlite}",)
+    return [FoundCommand("sql", (*COMMAND, *options, *paths), seen)] if paths and (postgres or sqlite) else []
+
+
+def sql_files(tree: Tree, services: Collection[ComposeService], *, postgres: bool) -> tuple[list[str], str]:
+    """Return the first kind of SQL files that the project has, and where they were seen; none if it has none."""
+    alien = NOT_POSTGRES if postgres else NOT_SQLITE
     files = [file for file in tree.named(r".+\.sql", above=False) if not is_test(file)]
     fitting = [file for file in files if not alien.search(tree.text(file))]
-    mounted = list(_mounted(services, fitting)) if postgres else []
-    folders = (str(PurePosixPath(file).parent) for file in fitting)
-    folder = next((one for one in folders if FOLDERS.fullmatch(one.rpartition("/")[2])), "")
-    schema = next((file for file in fitting if re.fullmatch(SCHEMA, file.rpartition("/")[2], re.IGNORECASE)), "")
-    if mounted:
-        paths, seen = [path for path, _ in mounted], mounted[0][1]
-    elif folder:
-        paths, seen = [folder], f"{next(one for one in fitting if one.startswith(f'{folder}/'))}:1: migrations in SQL"
-    elif schema:
-        beside = [one for one in fitting if PurePosixPath(one).parent == PurePosixPath(schema).parent]
-        paths = [schema, *(one for one in beside if ROWS.fullmatch(one.rpartition("/")[2]))]
-        seen = f"{schema}:1: a schema in SQL"
-    else:
-        return []
-    return [FoundCommand("sql", (*COMMAND, *options, *dict.fromkeys(paths)), seen)]
+    if postgres and (mounted := list(_mounted(services, fitting))):
+        return list(dict.fromkeys(path for path, _ in mounted)), mounted[0][1]
+    for file in fitting:
+        folder = str(PurePosixPath(file).parent)
+        if FOLDERS.fullmatch(folder.rpartition("/")[2]):
+            return [folder], f"{file}:1: migrations in SQL"
+    for file in fitting:
+        if re.fullmatch(SCHEMA, file.rpartition("/")[2], re.IGNORECASE):
+            beside = [one for one in fitting if PurePosixPath(one).parent == PurePosixPath(file).parent and one != file]
+            rows = [one for one in beside if ROWS.fullmatch(one.rpartition("/")[2])]
+            return [file, *rows], f"{file}:1: a schema in SQL"
+    return [], ""
 
 
 def _mounted(services: Collection[ComposeService], files: Collection[str]) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
 
 from plumbline.comparing.trees.installers import INSTALL_LIMIT_S, InstallError, find_uv, run_installer
 from plumbline.comparing.trees.locks import read_toml
@@ -17,15 +18,16 @@ from plumbline.project import SETTINGS, SUITE, SUITE_REQUIREMENTS
 from plumbline.results.schema import UnjudgedPackage
 
 NEWEST_MINOR = 30
+OLDEST = Version("3.11")  # that Plumbline runs on
 VERSION = "import platform; print(platform.python_version(), end='')"
 SETTING = f"`python` in {SUITE}/{SETTINGS}"
 
 
-def wanted_python(project: Path, top: Path, setting: str) -> tuple[SpecifierSet, str]:
+def wanted_python(project: Path, top: Path, setting: str, oldest: Version = OLDEST) -> tuple[SpecifierSet, str]:
     """Return the Python versions that a project asks for, and the file or setting that does, "" if none does.
 
-    The setting counts first, then `.python-version` without its patch release, then `requires-python`. Raises
-    InstallError.
+    The setting counts first, then `.python-version` without its patch release, then `requires-python`. `oldest`: an
+    older `.python-version` does not count. Raises InstallError.
     """
     if setting:
         try:
@@ -36,7 +38,9 @@ def wanted_python(project: Path, top: Path, setting: str) -> tuple[SpecifierSet,
             ) from None
     for file in (folder / ".python-version" for folder in (project, *project.parents) if folder.is_relative_to(top)):
         if file.is_file() and (found := re.match(r"(?:cpython-|python)?(\d+\.\d+)", file.read_text(encoding="utf-8"))):
-            return SpecifierSet(f"=={found[1]}.*"), file.name
+            if Version(found[1]) >= oldest:
+                return SpecifierSet(f"=={found[1]}.*"), file.name
+            break
     pyproject = read_toml(project / "pyproject.toml")
     poetry = pyproject.get("tool", {}).get("poetry", {}).get("dependencies", {})
     asked = str(pyproject.get("project", {}).get("requires-python") or poetry.get("python") or "")
@@ -57,7 +61,8 @@ def other_python(base: Path, head: Path, prefix: str, settings: tuple[str, str])
     """
     try:
         (then, file), (now, _) = (
-            wanted_python(tree / prefix, tree, setting) for tree, setting in zip((base, head), settings, strict=True)
+            wanted_python(tree / prefix, tree, setting, Version("0"))
+            for tree, setting in zip((base, head), settings, strict=True)
         )
     except InstallError:
         return []

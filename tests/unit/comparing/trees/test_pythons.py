@@ -21,6 +21,7 @@ HERE = ".".join(map(str, sys.version_info[:3]))
         ({".python-version": "3.12\n"}, "3.13.1", "==3.13.1.*"),
         ({".python-version": "cpython-3.12.1-linux\n"}, "", "==3.12.*"),
         ({".python-version": "my-environment\n"}, "", ""),
+        ({".python-version": "3.7.7\n", "pyproject.toml": '[project]\nrequires-python = ">=3.7"'}, "", ">=3.7"),
         ({"../.python-version": "3.12\n"}, "", "==3.12.*"),
         ({"pyproject.toml": '[project]\nrequires-python = ">=3.11,<3.14"'}, "", ">=3.11,<3.14"),
         ({"pyproject.toml": '[tool.poetry.dependencies]\npython = "^3.11"'}, "", ">=3.11,<4"),
