@@ -33,7 +33,7 @@ def find(root: Path) -> Findings:
     used = servers(tree, declared)
     workers = processes(tree, started, app, set(used))
     files = _files(tree, app, workers, dockers)
-    found = variables(tree, files, services, set(used))
+    found = variables(tree, files, services, set(used), dockers)
     if app and app.framework == "django":
         found = [*settings_variable(tree, app, dockers), *found]
     migrations = prepare(tree, started, app)

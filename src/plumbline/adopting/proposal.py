@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from plumbline.adopting.files.sqlite import own_files
+from plumbline.adopting.files.templates import OFF_IF_EMPTY
 from plumbline.adopting.findings import Findings, FoundApplication, FoundCommand
 
 PORT_VARIABLE = "PGPORT"
@@ -48,7 +49,11 @@ def propose(
         found.append(Proposed("redis", "password", False, "nothing gives the application a password for Redis"))
     if prepare := (*_emptied(findings), *findings.prepare):
         found.append(Proposed("", "prepare", _prepare(prepare), "; ".join(one.seen for one in prepare)))
-    found += [Proposed("env", one.name, one.template, one.seen) for one in findings.variables if one.template]
+    found += [
+        Proposed("env", one.name, one.template, one.seen)
+        for one in findings.variables
+        if one.template or (one.required and OFF_IF_EMPTY.search(one.name))
+    ]
     found += [Proposed("env", name, text, "required, with no default") for name, text in variables.items()]
     found += _port(findings, env)
     if application:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from plumbline.adopting.asking import Asker
 from plumbline.adopting.files.sqlite import FOLDER
+from plumbline.adopting.files.templates import MADE_UP
 from plumbline.adopting.routes import PAGES, merge, routes_in
 from plumbline.adopting.tried import Answer, ReadVariable, Route, Stage, Tried
 from plumbline.adopting.variables import Sources, missing_variables, notes_in, read_variables
@@ -325,5 +326,7 @@ def _secrets_beside(settings: Settings, folders: Sequence[str], environ: Mapping
     """Return the values of variables with a name like `SECRET_KEY`, and the passwords of `.env` files."""
     found = [(name, text) for _, name, text in variables_of(folders)]
     found += [*environ.items(), *settings.env.items()]
+    # Hiding a made-up value would hide parts of paths.
+    found = [(name, text) for name, text in found if text not in MADE_UP]
     secrets = {Secret(text) for name, text in found if SECRET_NAME.search(name) and text[:1] not in {"/", "{"}}
     return frozenset(secrets.union(*(secrets_of(text) for _, text in found if "://" in text)))

@@ -76,7 +76,7 @@ def _best(root: Path, text: str, findings: Findings, candidates: Sequence[FoundA
         proposals.append(_tried(root, text, findings, application))
         if not proposals[-1].tried.failed:
             return proposals[-1]
-        if proposals[-1].tried.failed == "settings":  # another application would not help
+        if proposals[-1].tried.failed in ("settings", "prepare"):  # another application would not help
             return proposals[-1]
         if len(candidates) > 1:  # the message about one alone is printed at the end
             say(f"{_name(application)} did not start: {proposals[-1].tried.message.partition(chr(10))[0]}")

@@ -415,3 +415,38 @@ def test_dynaconf(search: Search) -> None:
         "SHOP_DATABASE_URL": ASYNCPG,
         "SHOP_REDIS_HOST": "{redis.host}",
     }
+
+
+@pytest.mark.parametrize(
+    ("line", "template"),
+    [
+        ('os.getenv("RATE_LIMIT_ENABLED", "true")', "false"),
+        ('int(os.getenv("DEFAULT_RATE_LIMIT", "10"))', "1000000"),
+        ('os.getenv("API_THROTTLE", "100/minute")', "1000000/minute"),
+        ('int(os.getenv("RATE_LIMIT_PERIOD", "3600"))', None),
+        ('os.getenv("RATE_LIMIT_HEADER", "X-Rate")', None),
+    ],
+)
+def test_rate_limits_let_benchmarks_pass(search: Search, line: str, template: str | None) -> None:
+    assert [*variables(search, f"import os\n{line}").values()] == ([template] if template else [])
+
+
+def test_what_django_environ_requires(search: Search) -> None:
+    names = ["CELERY_BROKER_URL", "SENTRY_DSN"]
+    lines = [*(f'env("{name}")' for name in names), "env.cache()", "env.email()", 'env.cache("OTHER")']
+    settings = "\n".join(["import environ", "env = environ.Env()", *lines])
+
+    assert variables(search, settings) == {
+        **dict.fromkeys(["CELERY_BROKER_URL", "CACHE_URL", "OTHER"], "{redis.url}"),
+        "SENTRY_DSN": "",
+        "EMAIL_URL": "consolemail://",
+    }
+
+
+def test_switches_of_a_dockerfile(search: Search) -> None:
+    settings = "import os\n" + "\n".join(
+        f'os.getenv("{name}")' for name in ("ENV_CONFIG", "DATA_PATH", "ENVIRONMENT", "PLUGINS")
+    )
+    dockerfile = "FROM python\nENV ENV_CONFIG=1 DATA_PATH=x ENVIRONMENT=production PLUGINS=/app/plugins OTHER=1\n"
+
+    assert variables(search, settings, Dockerfile=dockerfile) == {"ENV_CONFIG": "1"}

@@ -43,7 +43,11 @@ METHODS = {
         "unicode",
     ),
 }
-DEFAULT_NAMES = {"db": "DATABASE_URL", "db_url": "DATABASE_URL", "cache": "CACHE_URL", "cache_url": "CACHE_URL"}
+DEFAULT_NAMES = {
+    kind: f"{name}_URL"
+    for name, kinds in {"DATABASE": "db db_url", "CACHE": "cache cache_url", "EMAIL": "email email_url"}.items()
+    for kind in kinds.split()
+}
 
 
 class Read(NamedTuple):

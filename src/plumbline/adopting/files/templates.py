@@ -34,8 +34,13 @@ REFUSED = re.compile(
 )
 LOCAL_MODE = re.compile(r"local|dev|develop|development", re.IGNORECASE)
 MODE_NAME = re.compile(r"(\w+_)?(ENVIRONMENT|ENV|STAGE|RUN_?MODE|APP_MODE|MODE)")
+RATE_LIMIT = re.compile(r"RATE_?LIMIT|THROTTL", re.IGNORECASE)
+OF_A_LIMIT = re.compile(r"PERIOD|WINDOW|INTERVAL|DURATION|STORAGE|(SECONDS|MINUTES|HOURS|TIME(OUT)?|TTL|SIZE|DB|PORT)$")
+MANY = "1000000"
+OFF_IF_EMPTY = re.compile(r"SENTRY|(^|_)DSN$")
 LONG = "plumbline-plumbline-plumbline-plumbline"
 FERNET = "cGx1bWJsaW5lcGx1bWJsaW5lcGx1bWJsaW5lcGx1bWI="  # 32 bytes
+MADE_UP = {"plumbline", LONG, FERNET}
 
 
 class Place(NamedTuple):
@@ -116,6 +121,12 @@ def harmless(read: Read, example: str) -> str:
         return "admin/"
     if re.search(r"FERNET|ENCRYPTION_KEY", name):
         return FERNET
+    if read.kind in ("cache", "cache_url"):  # of django-environ
+        return "locmemcache://"
+    if read.kind in ("email", "email_url"):
+        return "consolemail://"
+    if OFF_IF_EMPTY.search(name):
+        return ""
     if re.search(r"(DB|DATABASE|REDIS|MONGO\w*|BROKER|AMQP|MYSQL)_(URL|URI|DSN)$", name):
         return ""  # of a server that the run does not have
     if re.search(r"Url|Uri", kind) or re.search(r"(^|_)(URL|URI|ENDPOINT|ORIGIN)$", name):
@@ -129,6 +140,16 @@ def harmless(read: Read, example: str) -> str:
     if re.search(r"ALGORITHM$", name):
         return "HS256"
     return LONG if re.search(r"SECRET|KEY|SALT|TOKEN", name) else "plumbline"
+
+
+def raised_limit(read: Read, value: str) -> str:
+    """Return a value with which a rate limit lets benchmarks pass, "" if the variable sets no rate limit."""
+    if not RATE_LIMIT.search(read.name) or OF_A_LIMIT.search(read.name.upper()):
+        return ""
+    if value.lower() in ("true", "1") and "ENABLE" in read.name.upper():
+        return "false"
+    number = re.fullmatch(r"\d+(\s*(/|per)\s*\w+)?", value)
+    return MANY + (number[1] or "") if number else ""
 
 
 def engine(read: Read, text: str) -> str:
@@ -175,7 +196,10 @@ def _server(tokens: list[str], read: Read, servers: set[str]) -> Server | None:
 
 
 def _is_dsn(read: Read) -> bool:
-    return bool(re.search(r"Dsn|Url\b|MultiHost", read.kind)) or read.kind in ("db", "db_url", "dj_db_url", "cache")
+    return bool(re.search(r"Dsn|Url\b|MultiHost", read.kind)) or read.kind in (
+        *("db", "db_url", "dj_db_url"),
+        *("cache", "cache_url", "dj_cache_url"),
+    )
 
 
 def _braced(text: str) -> str:

@@ -7,22 +7,38 @@ from plumbline.adopting.files import sqlite
 from plumbline.adopting.files.examples import Example, examples, schemes_of_env_files
 from plumbline.adopting.files.pydantic_settings import COMPUTED, read_by_pydantic
 from plumbline.adopting.files.reads import Read, read_by_code, read_by_dynaconf, schemes
-from plumbline.adopting.files.starts import ComposeService
-from plumbline.adopting.files.templates import Place, engine, harmless, mode, place_of, template_of
+from plumbline.adopting.files.starts import ComposeService, Docker
+from plumbline.adopting.files.templates import (
+    MODE_NAME,
+    Place,
+    engine,
+    harmless,
+    mode,
+    place_of,
+    raised_limit,
+    template_of,
+)
 from plumbline.adopting.files.tree import Module, Tree
 from plumbline.adopting.findings import FoundVariable
 
 LIBPQ = re.compile(r"PG(HOST|PORT|USER|PASSWORD|DATABASE)")
+QUEUE = re.compile(r"(\w+_)?BROKER(_URL|_URI)?|(\w+_)?RESULT_BACKEND(_URL)?")
+OF_PLACE = re.compile(r"PATH|HOST|PORT|MODULE")  # where the container has something
 REDIRECT = re.compile(r"(\w+_)?SSL_REDIRECT|(\w+_)?FORCE_(HTTPS|SSL)|(\w+_)?HTTPS_ONLY")
 NOT_OURS = {"PATH", "HOME", "USER", "PWD", "SHELL", "TERM", "LANG", "TZ", "HOSTNAME", "PYTHONPATH", "VIRTUAL_ENV", "CI"}
 
 
 def variables(
-    tree: Tree, files: Collection[str], services: list[ComposeService], servers: set[str]
+    tree: Tree,
+    files: Collection[str],
+    services: list[ComposeService],
+    servers: set[str],
+    dockers: Iterable[Docker] = (),
 ) -> list[FoundVariable]:
     """Return the variables to set, those of servers first.
 
-    `files` are the modules that read them. `servers` are those that the project uses.
+    `files` are the modules that read them. `servers` are those that the project uses. `dockers`: Dockerfiles, those of
+    production first.
     """
     shown = examples(tree, services)
     modules = [module for file, module in tree.modules.items() if file in files]
@@ -33,11 +49,15 @@ def variables(
             reads.setdefault(name, Read(name, False, None, "", example.seen))
     secret = schemes_of_env_files(tree)
     driver = _driver(modules)
+    in_redis = "redis" in servers and not any("rabbit" in one.image for one in services)
     places: dict[str, Place] = {}
     own_files: dict[str, str] = {}
     for name, read in reads.items():
         values = [read.default or "", shown[name].value if name in shown else "", f"{secret.get(name, '')}://"]
-        if place := place_of(read, [value for value in values if value not in ("", "://", "None", COMPUTED)], servers):
+        values = [value for value in values if value not in ("", "://", "None", COMPUTED)]
+        if in_redis and read.required and not values and _is_queue_or_cache(read):
+            values = ["redis://"]
+        if place := place_of(read, values, servers):
             places[name] = place
         elif template := sqlite.template_of(read, values):
             own_files[name] = template
@@ -54,7 +74,7 @@ def variables(
             found.append(FoundVariable(name, own_files[name], read.required, read.seen))
         elif name not in places and "postgres" in servers and (value := engine(read, text)):
             found.append(FoundVariable(name, value, False, read.seen))
-        elif name not in places and (one := _other(read, shown.get(name))):
+        elif name not in places and (one := _other(read, shown.get(name)) or _in_image(read, dockers)):
             found.append(one)
     return found
 
@@ -100,6 +120,8 @@ def _other(read: Read, example: Example | None) -> FoundVariable | None:
     value = example.value if example else ""
     if REDIRECT.fullmatch(read.name) and (read.default or "True").lower() not in ("false", "0"):
         return FoundVariable(read.name, "false", read.required, read.seen)
+    if limit := raised_limit(read, read.default or value):
+        return FoundVariable(read.name, limit, read.required, read.seen)
     if read.required:
         return FoundVariable(read.name, harmless(read, value), True, read.seen)
     if re.fullmatch(r"(\w+_)?ALLOWED_HOSTS", read.name) and read.default in (None, "", "None", "[]"):
@@ -108,6 +130,20 @@ def _other(read: Read, example: Example | None) -> FoundVariable | None:
     if example and not example.is_compose and (local := mode(read, value)):
         return FoundVariable(read.name, local, False, read.seen)
     return None
+
+
+def _in_image(read: Read, dockers: Iterable[Docker]) -> FoundVariable | None:
+    """Return a switch that a Dockerfile sets. What names a place, such as a folder, differs here."""
+    docker = next((one for one in dockers if read.name in one.variables), None)
+    value = docker.variables[read.name] if docker else ""
+    is_other = MODE_NAME.fullmatch(read.name) or OF_PLACE.search(read.name) or re.search(r"[$/{]", value)
+    if docker is None or value in ("", read.default) or is_other:
+        return None
+    return FoundVariable(read.name, value, False, f"{docker.file}: {read.name}")
+
+
+def _is_queue_or_cache(read: Read) -> bool:
+    return bool(QUEUE.fullmatch(read.name)) or read.kind in ("cache", "cache_url", "dj_cache_url")
 
 
 def _driver(modules: Iterable[Module]) -> str:
