@@ -2,6 +2,7 @@
 
 import os
 import pty
+import socket
 import subprocess
 import sys
 import tomllib
@@ -167,6 +168,17 @@ def test_nothing_is_written_without_consent(begun: Project) -> None:
 
 
 LIBRARY = {"pyproject.toml": '[project]\nname = "pens"\nversion = "1"\n', "pens/__init__.py": "PENS = [1]\n"}
+
+
+def test_servers_of_others_are_refused(begun: Project) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        other.setblocking(False)
+        url = f"http://127.0.0.1:{other.getsockname()[1]}"
+        done = begun.own_python("-m", "plumbline", "init", "--yes", PERF_API_URL=url, PERF_SERVICE_MAIL="127.0.0.1:25")
+        with pytest.raises(BlockingIOError):
+            other.accept()
+
+    assert (done.code, "unset PERF_API_URL, PERF_SERVICE_MAIL." in done.output) == (2, True)
 
 
 def test_the_end_of_the_input_is_no_consent(begun: Project) -> None:

@@ -41,6 +41,7 @@ from plumbline.project import (
     nox_command,
 )
 from plumbline.results.files import write_whole
+from plumbline.settings import URL_VARIABLES
 from plumbline.settings_file import load_settings
 
 EXAMPLE = "plumbline init --yes"
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Propose settings and benchmarks, write them, and return the exit code of their first run."""
+    _refuse_other_servers()
     root = find_project(Path.cwd())
     if root is None:
         return copy_suite(options.template, yes=options.yes)
@@ -97,6 +99,14 @@ def run(options: argparse.Namespace) -> int:
     if why := proposal.tried.skipped.get("app"):
         raise CommandError(f"the application was not tried: {why}", EXIT_INVALID)
     return _first_run(root, proposal.tried, possible)
+
+
+def _refuse_other_servers() -> None:
+    """Raise CommandError if a variable names a server: `init` sends requests, which may change its data."""
+    others = ("PERF_SERVICE_", *URL_VARIABLES.values())
+    if named := sorted(name for name, value in os.environ.items() if value and name.startswith(others)):
+        message = f"init uses only servers that it starts itself: unset {', '.join(named)}"
+        raise CommandError(f'{message}. PERF_SERVICES=embedded overrides `backend = "external"`', EXIT_USAGE)
 
 
 def _pipelines(root: Path) -> tuple[dict[Path, str | None], str]:
