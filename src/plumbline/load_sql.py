@@ -12,9 +12,12 @@ import sys
 from pathlib import Path
 
 URL = "PLUMBLINE_LOAD_SQL_URL"  # environment variable: the address of the run's PostgreSQL
-# flyway, golang-migrate, sqlx and others; goose, dbmate and sql-migrate keep both directions in one file.
+# Of flyway, golang-migrate, sqlx and others. goose, dbmate and others keep both directions in one file.
 UNDOES = re.compile(r"U\d.*|(.*[._-])?(down|undo|rollback|revert)\.sql", re.IGNORECASE)
-DOWN = re.compile(r"^--\s*(\+goose|\+migrate|migrate:)\s*down\b.*", re.IGNORECASE | re.MULTILINE | re.DOTALL)
+DOWN = re.compile(
+    r"^--+\s*((\+goose|\+migrate|migrate:)\s*down\b|down( migration)?:?\s*$).*",
+    re.IGNORECASE | re.MULTILINE | re.DOTALL,
+)
 # The run has one database, and its user owns everything, as with `pg_restore --no-owner`.
 LEFT_OUT = re.compile(
     r"^\s*((CREATE|DROP)\s+DATABASE\b[^;]*;|ALTER\s[^;]*\sOWNER\s+TO\b[^;]*;|\\(c|connect)\b.*$)",

@@ -26,6 +26,8 @@ INSERT INTO item VALUES (1), (2);
 -- migrate:down
 DROP TABLE item;
 """
+# "down" is no comment of its own here.
+THIRD = "-- scale down\nINSERT INTO item VALUES (4);\n-- Down\nDROP TABLE item;\n"
 COPIED = "COPY item (n) FROM stdin;\n3\n\\.\nCREATE INDEX CONCURRENTLY ON item (n);\n"
 
 
@@ -39,7 +41,7 @@ def test_migrations_in_their_order(tmp_path: Path) -> None:
 
 def test_postgresql(make_services: MakeServices, tmp_path: Path) -> None:
     """No variable names the server. Databases and owners of the files are left out, and psql copies rows."""
-    for name, text in {"1_first.sql": FIRST, "2_second.sql": SECOND, "3_copied.sql": COPIED}.items():
+    for name, text in {"1_first.sql": FIRST, "2_second.sql": SECOND, "3_copied.sql": COPIED, "4.sql": THIRD}.items():
         (tmp_path / name).write_text(text)
     command = ["python", "-m", "plumbline.load_sql", str(tmp_path)]
     services = make_services(f'backend = "embedded"\nredis.backend = "off"\nprepare = {json.dumps(command)}\n')
@@ -55,7 +57,7 @@ def test_postgresql(make_services: MakeServices, tmp_path: Path) -> None:
         finally:
             await connection.close()
 
-    assert asyncio.run(read()) == [1, 2, 3]
+    assert asyncio.run(read()) == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(("rows", "code"), [("INSERT INTO item VALUES (1);", 0), ("INSERT INTO nothing;", 1)])

@@ -32,6 +32,7 @@ MOST_SHOWN, MOST_NAMED = 5, 3  # routes that were not asked, and those that have
 PLACEHOLDER = "plumbline"  # the value of a variable of which only the name is known
 # In the errors of PostgreSQL and SQLite.
 NO_TABLE = re.compile(r'(?:relation|schema) "[^"]+" does not exist|no such table')
+EXISTS = re.compile(r"(?:relation|type|table) \"?[\w.]+\"? already exists")
 REFUSED = re.compile(r"refused|Connect call failed", re.IGNORECASE)
 SERVED = ("asgi", "wsgi", "command")  # the keys of [app] that say what is served
 
@@ -116,6 +117,9 @@ def _tried(root: Path, text: str, findings: Findings, application: FoundApplicat
             continue
         say(f"trying {_name(application)} on servers of its own")
         tried = try_application(settings, root, health_paths=findings.health_paths, examples=True, protected=protected)
+        if tried.failed == "application" and findings.sql and EXISTS.search(tried.message):
+            findings = replace(findings, prepare=(), sql=())  # the application loads these files itself
+            continue
         lacking = {name: PLACEHOLDER for name in tried.missing_variables if name not in settings.env}
         if not lacking:
             break

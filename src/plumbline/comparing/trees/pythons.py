@@ -102,6 +102,11 @@ def _find(asked: SpecifierSet, source: str) -> Sequence[str]:
     if uv := find_uv():
         # For uv, 3.13 means any 3.13 release.
         request = re.sub(r"^==([\d.]+)\.\*$", r"\1", str(asked))
+        if (oldest := re.search(r">=(\d+\.\d+)", str(asked))) and oldest[1] in asked:
+            # Locked packages may have no wheels for newer ones.
+            code, output, _ = _asked_of([*uv, "python", "find", "--system", oldest[1]])
+            if code == 0:
+                return [output.strip()]
         for command in (["find", "--system"], ["install"], ["find", "--system"]):
             code, output, errors = _asked_of([*uv, "python", *command, request])
             if code == 0 and command[0] == "find":

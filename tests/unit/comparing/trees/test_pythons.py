@@ -1,4 +1,6 @@
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -57,6 +59,25 @@ def test_a_python_that_cannot_be_had(with_uv: bool, tmp_path: Path, monkeypatch:
     lines = str(error.value).splitlines()
     assert lines[0].startswith("pyproject.toml asks for Python ==3.99.*, which is not installed: ")
     assert lines[1].startswith("Install it (`uv python install VERSION`), or set `python` in ")
+
+
+@pytest.mark.parametrize(("asked", "request_"), [(">=3.12,<4", "3.12"), (">=3.12.4", ">=3.12.4"), ("==3.13.*", "3.13")])
+def test_the_oldest_python_that_fits_is_tried_first(
+    asked: str, request_: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Locked packages may have no wheels for newer ones."""
+    requests = list[str]()
+
+    def answer(command: Sequence[str]) -> tuple[int, str, str]:
+        requests.append(command[-1])
+        return 0, "/python\n", ""
+
+    monkeypatch.setattr(pythons, "find_uv", lambda: ["uv"])
+    monkeypatch.setattr(pythons, "_asked_of", answer)
+    monkeypatch.setattr(pythons, "run_installer", lambda *_: None)
+    monkeypatch.setattr(os, "execv", lambda *_: None)
+    use_python(SpecifierSet(asked), "", "/usr/bin/false", tmp_path)
+    assert requests == [request_]
 
 
 @pytest.mark.parametrize("asked", ["", f"=={HERE}", ">=3.11"])
