@@ -450,3 +450,10 @@ def test_switches_of_a_dockerfile(search: Search) -> None:
     dockerfile = "FROM python\nENV ENV_CONFIG=1 DATA_PATH=x ENVIRONMENT=production PLUGINS=/app/plugins OTHER=1\n"
 
     assert variables(search, settings, Dockerfile=dockerfile) == {"ENV_CONFIG": "1"}
+
+
+def test_secrets_of_the_application_itself(search: Search) -> None:
+    names = ["SECRET_KEY", "SESSION_SALT", "STRIPE_SECRET_KEY", "AWS_SECRET"]
+    settings = "import os\n" + "\n".join(f'os.getenv("{name}")' for name in names)
+
+    assert list(variables(search, settings)) == ["SECRET_KEY", "SESSION_SALT"]

@@ -24,6 +24,9 @@ from plumbline.adopting.findings import FoundVariable
 LIBPQ = re.compile(r"PG(HOST|PORT|USER|PASSWORD|DATABASE)")
 QUEUE = re.compile(r"(\w+_)?BROKER(_URL|_URI)?|(\w+_)?RESULT_BACKEND(_URL)?")
 OF_PLACE = re.compile(r"PATH|HOST|PORT|MODULE")  # where the container has something
+OWN_SECRET = re.compile(  # not that of another service, such as STRIPE_SECRET_KEY
+    r"((APP|DJANGO|FLASK|API|JWT|SESSION|AUTH|TOKEN|CSRF|COOKIE|ACCESS|REFRESH)_)*(SECRET(_KEY)?|SALT|SIGNING_KEY)"
+)
 REDIRECT = re.compile(r"(\w+_)?SSL_REDIRECT|(\w+_)?FORCE_(HTTPS|SSL)|(\w+_)?HTTPS_ONLY")
 NOT_OURS = {"PATH", "HOME", "USER", "PWD", "SHELL", "TERM", "LANG", "TZ", "HOSTNAME", "PYTHONPATH", "VIRTUAL_ENV", "CI"}
 
@@ -122,9 +125,10 @@ def _other(read: Read, example: Example | None) -> FoundVariable | None:
         return FoundVariable(read.name, "false", read.required, read.seen)
     if limit := raised_limit(read, read.default or value):
         return FoundVariable(read.name, limit, read.required, read.seen)
-    if read.required:
-        return FoundVariable(read.name, harmless(read, value), True, read.seen)
-    if re.fullmatch(r"(\w+_)?ALLOWED_HOSTS", read.name) and read.default in (None, "", "None", "[]"):
+    is_unset = read.default in (None, "", "None")
+    if read.required or (is_unset and OWN_SECRET.fullmatch(read.name)):
+        return FoundVariable(read.name, harmless(read, value), read.required, read.seen)
+    if re.fullmatch(r"(\w+_)?ALLOWED_HOSTS", read.name) and (is_unset or read.default == "[]"):
         hosts = '["127.0.0.1", "localhost"]' if read.is_json else "127.0.0.1,localhost"
         return FoundVariable(read.name, hosts, False, read.seen)
     if example and not example.is_compose and (local := mode(read, value)):
