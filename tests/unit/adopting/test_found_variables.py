@@ -457,3 +457,20 @@ def test_secrets_of_the_application_itself(search: Search) -> None:
     settings = "import os\n" + "\n".join(f'os.getenv("{name}")' for name in names)
 
     assert list(variables(search, settings)) == ["SECRET_KEY", "SESSION_SALT"]
+
+
+def test_the_first_user_has_a_login_that_is_known(search: Search) -> None:
+    names = [
+        "FIRST_ADMIN_PASSWORD",
+        "FIRST_ADMIN_USERNAME",
+        "FIRST_ADMIN_EMAIL",
+        "FIRST_ADMIN_ID",
+        "MINIO_ADMIN_PASSWORD",
+    ]
+    settings = "import os\n" + "\n".join(f'os.getenv("{name}", "1")' for name in names)
+
+    assert variables(search, settings) == {
+        "FIRST_ADMIN_USERNAME": "plumbline",
+        "FIRST_ADMIN_PASSWORD": "Plumbline-1-benchmark",
+        "FIRST_ADMIN_EMAIL": "plumbline@example.com",
+    }

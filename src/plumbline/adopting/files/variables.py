@@ -1,7 +1,7 @@
 """The environment variables to set: addresses of the run's servers, and what the application can't start without."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from plumbline.adopting.files import sqlite
 from plumbline.adopting.files.examples import Example, examples, schemes_of_env_files
@@ -10,6 +10,7 @@ from plumbline.adopting.files.reads import Read, read_by_code, read_by_dynaconf,
 from plumbline.adopting.files.starts import ComposeService, Docker
 from plumbline.adopting.files.templates import (
     MODE_NAME,
+    OTHERS,
     Place,
     engine,
     harmless,
@@ -20,6 +21,8 @@ from plumbline.adopting.files.templates import (
 )
 from plumbline.adopting.files.tree import Module, Tree
 from plumbline.adopting.findings import FoundVariable
+from plumbline.adopting.logins import OF_EMAIL, OF_NAME, PASSWORD_VARIABLE
+from plumbline.adopting.made_up import EMAIL, NAME, PASSWORD
 
 LIBPQ = re.compile(r"PG(HOST|PORT|USER|PASSWORD|DATABASE)")
 QUEUE = re.compile(r"(\w+_)?BROKER(_URL|_URI)?|(\w+_)?RESULT_BACKEND(_URL)?")
@@ -79,7 +82,8 @@ def variables(
             found.append(FoundVariable(name, value, False, read.seen))
         elif name not in places and (one := _other(read, shown.get(name)) or _in_image(read, dockers)):
             found.append(one)
-    return found
+    known = {one.name for one in found}
+    return found + [one for one in _first_user(reads) if one.name not in known]
 
 
 def _merged(reads: list[Read]) -> dict[str, Read]:
@@ -134,6 +138,17 @@ def _other(read: Read, example: Example | None) -> FoundVariable | None:
     if example and not example.is_compose and (local := mode(read, value)):
         return FoundVariable(read.name, local, False, read.seen)
     return None
+
+
+def _first_user(reads: Mapping[str, Read]) -> Iterator[FoundVariable]:
+    """Yield the variables of a user whom the application creates, so that the login is known."""
+    for password in reads:
+        if (user := PASSWORD_VARIABLE.fullmatch(password)) is None or OTHERS.search(password):
+            continue
+        values = dict.fromkeys(OF_NAME, NAME) | {"": EMAIL, "_PASSWORD": PASSWORD} | dict.fromkeys(OF_EMAIL, EMAIL)
+        for end, value in values.items():
+            if read := reads.get(user[1] + end):
+                yield FoundVariable(read.name, value, read.required, read.seen)
 
 
 def _in_image(read: Read, dockers: Iterable[Docker]) -> FoundVariable | None:
