@@ -31,14 +31,20 @@ def main(arguments: list[str]) -> None:
     options = [one for one in arguments if one.startswith("--")]
     database = options[0].partition("=")[2] if options else ""
     for file in (file for name in arguments if name not in options for file in files_in(Path(name))):
-        print(file)  # noqa: T201, for the message of a failure
-        text = LEFT_OUT.sub("", DOWN.sub("", file.read_text(encoding="utf-8-sig")))
-        if database:
-            _by_sqlite(text, database)
-        elif FOR_PSQL.search(text) or importlib.util.find_spec("asyncpg") is None:
-            _by_psql(text)
-        else:
-            _by_asyncpg(text)
+        try:
+            _load(file, database)
+        except Exception as error:
+            sys.exit(f"{file}: {type(error).__name__}: {error}")
+
+
+def _load(file: Path, database: str) -> None:
+    text = LEFT_OUT.sub("", DOWN.sub("", file.read_text(encoding="utf-8-sig")))
+    if database:
+        _by_sqlite(text, database)
+    elif FOR_PSQL.search(text) or importlib.util.find_spec("asyncpg") is None:
+        _by_psql(text)
+    else:
+        _by_asyncpg(text)
 
 
 def files_in(path: Path) -> list[Path]:

@@ -60,11 +60,17 @@ def test_postgresql(make_services: MakeServices, tmp_path: Path) -> None:
     assert asyncio.run(read()) == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(("rows", "code"), [("INSERT INTO item VALUES (1);", 0), ("INSERT INTO nothing;", 1)])
-def test_sqlite(tmp_path: Path, rows: str, code: int) -> None:
+@pytest.mark.parametrize(
+    ("rows", "error"),
+    [
+        ("INSERT INTO item VALUES (1);", ""),
+        ("INSERT INTO no_item VALUES (1);", "schema.sql: OperationalError: no such table: no_item\n"),
+    ],
+)
+def test_sqlite(tmp_path: Path, rows: str, error: str) -> None:
     (tmp_path / "schema.sql").write_text(f"CREATE TABLE item (n int);\n{rows}")
     command = [sys.executable, "-m", "plumbline.load_sql", f"--sqlite={tmp_path / 'shop.sqlite'}", "schema.sql"]
 
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
-    assert (done.returncode, done.stdout) == (code, "schema.sql\n")
+    assert (done.returncode, done.stderr) == (int(bool(error)), error)

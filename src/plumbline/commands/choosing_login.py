@@ -66,7 +66,7 @@ def _answers(project: Project) -> tuple[dict[str, int], str, str]:
         return {}, str(error), ""
     answers = {found[1]: _status(test) for test in record.tests if (found := READINESS.search(test.key))}
     if any(answers.values()):
-        return answers, "", ""
+        return answers, "", next((cause_of(test) for test in record.tests if _status(test) >= 500), "")
     errors = ((_error(test), cause_of(test)) for test in record.tests)
     return {}, *next(errors, ("it was not tried", ""))
 

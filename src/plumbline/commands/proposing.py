@@ -195,7 +195,7 @@ def _remarks(proposal: Proposal) -> list[str]:
             f"  the application does not connect to the run's own server: no variable in [env] of {SUITE}/{SETTINGS}"
             f" gives it the port, {port}"
         )
-    if any(map(NO_TABLE.search, errors)):
+    if tried.failed != "prepare" and any(map(NO_TABLE.search, errors)):
         found = f"only {findings.sql[0]}, which plumbline.load_sql can load" if findings.sql else "no migrations"
         migrations = "" if findings.prepare else f"; `init` has found {found}"
         lines.append(
