@@ -178,7 +178,9 @@ def _first_run(root: Path, tried: Tried, possible: Sequence[Login]) -> int:
     if failed := sum(answer.status >= 500 or not answer.status for answer in tried.answers):
         say(f"\n{failed} of {len(tried.answers)} routes failed, and are not measured: see above what they answered.")
     if any(TOO_MANY in test.message for test in record.tests):
-        say(f"\nThe application limits how often clients may ask: switch its limit off in [env] of {SUITE}/{SETTINGS}.")
+        where = f"[env] of {SUITE}/{SETTINGS}"
+        say(f"\nThe application limits how often clients may ask: switch its limit off in {where}.")
+        say("If the limit is fixed in the code, let the code read it from a variable first.")
     if code == EXIT_PASS:
         say("\nCommit these files. From then on, each pull request is compared with its base.")
     return code
