@@ -80,6 +80,14 @@ FAILING = """\
 async def login(data: User):
     raise HTTPException(403, "confirm your email first")
 """
+NO_POSTS = """\
+
+@app.middleware("http")
+async def refuse_posts(request, call_next):
+    if request.method == "POST":
+        os._exit(1)
+    return await call_next(request)
+"""
 WITHOUT_DATA = """\
 [redis]
 backend = "off"
@@ -105,12 +113,13 @@ def routes_of(text: str) -> list[str]:
 def test_oauth2_after_a_sign_up(begun: Project) -> None:
     """A user signs up and logs in. Routes that do not answer this user are left out."""
     begun.write("settings.toml", WITHOUT_DATA)
-    done = init(begun, {"pyproject.toml": PROJECT, "main.py": SHOP + SIGN_UP + FORM}, "--yes")
+    done = init(begun, {"pyproject.toml": PROJECT, "main.py": SHOP + SIGN_UP + FORM}, "--yes", "--log-in")
 
     assert done.code == 0, done.output
     text = (begun.suite / "test_logged_in.py").read_text(encoding="utf-8")
     assert begun.verdicts() == {"test_routes.py::test_get[/up]": "new", "test_logged_in.py::test_get[/me]": "new"}
     assert "left out: GET /reports answered 403" in done.output
+    assert '+    # "/reports" answered 403' in done.output  # all that is written was shown before
     assert '    # "/reports" answered 403\n]' in text
 
     (begun.root / "main.py").write_text(SHOP + SIGN_UP + FAILING, encoding="utf-8")
@@ -122,7 +131,7 @@ def test_json_of_a_user_in_variables(begun: Project) -> None:
     """The file has no password. The place of the token is tried, as no schema says it."""
     env = f'[env]\nADMIN_EMAIL = "{EMAIL}"\nADMIN_PASSWORD = "{ADMIN_PASSWORD}"\n'
     begun.write("settings.toml", WITHOUT_DATA + env)
-    done = init(begun, {"pyproject.toml": PROJECT, "main.py": SHOP + JSON}, "--yes")
+    done = init(begun, {"pyproject.toml": PROJECT, "main.py": SHOP + JSON}, "--yes", "--log-in")
 
     assert done.code == 0, done.output
     text = (begun.suite / "test_logged_in.py").read_text(encoding="utf-8")
@@ -133,9 +142,9 @@ def test_json_of_a_user_in_variables(begun: Project) -> None:
 
 
 def test_a_login_that_does_not_work(begun: Project) -> None:
-    """It is skipped, and says what was sent and answered. Once it can work, the next `init` writes it."""
+    """It is skipped, and says what was sent and answered. Without `--log-in`, no request is a POST."""
     begun.write("settings.toml", WITHOUT_DATA)
-    done = init(begun, {"pyproject.toml": PROJECT, "main.py": SHOP + SIGN_UP + FAILING}, "--yes")
+    done = init(begun, {"pyproject.toml": PROJECT, "main.py": SHOP + SIGN_UP + FAILING}, "--yes", "--log-in")
 
     assert done.code == 0, done.output
     text = (begun.suite / "test_logged_in.py").read_text(encoding="utf-8")
@@ -147,5 +156,6 @@ def test_a_login_that_does_not_work(begun: Project) -> None:
     assert routes_of(text) == ["/me", "/reports"]
     assert {test["outcome"] for test in begun.results()["tests"] if "test_logged_in" in test["key"]} == {"skipped"}
 
-    assert init(begun, {"main.py": SHOP + SIGN_UP + JSON}, "--yes").code == 0
-    assert routes_of((begun.suite / "test_logged_in.py").read_text(encoding="utf-8")) == ["/me"]
+    done = init(begun, {"main.py": f"{SHOP}{SIGN_UP}{JSON}{NO_POSTS}"}, "--yes")
+    assert (done.code, "-s init -- --log-in` tries to sign up" in done.output) == (0, True), done.output
+    assert (begun.suite / "test_logged_in.py").read_text(encoding="utf-8") == text

@@ -12,9 +12,8 @@ from packaging.requirements import Requirement
 
 from plumbline.adopting import benchmarks
 from plumbline.adopting.login_benchmarks import login_benchmarks, login_to_write
-from plumbline.adopting.logins import Login
 from plumbline.adopting.tools import lines_to_add, shown
-from plumbline.adopting.tried import Route
+from plumbline.adopting.tried import FailedLogin, Login, Route
 from tests.support.project import ROOT, Done, make_environment, pip_install
 from tests.support.repository import Repository
 
@@ -264,7 +263,7 @@ def starters_of_init() -> dict[str, str]:
     login = Login("/login", "data", {"username": 'USER["name"]'}, ("token",), "/users", user={"name": "ada"})
     return {
         "test_logged_in.py": login_benchmarks(["/a", "/b"], login),
-        "test_to_log_in.py": login_to_write(["/a"], [], [(login, "ReadTimeout")]),
+        "test_to_log_in.py": login_to_write(["/a"], [], [FailedLogin(login, "ReadTimeout")]),
         "test_post.py": benchmarks.post_benchmark(Route("POST", "/a", body={"tags": ["a", {"b": None}]})),
         "test_get.py": benchmarks.route_benchmarks(["/a", "/b"]),
         **dict([benchmarks.library_benchmarks("shop")]),

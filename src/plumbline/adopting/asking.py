@@ -54,7 +54,7 @@ class Asker:
         wanted = [one for one in routes if one.method == "POST" and one.body is not None and not one.has_parameters]
         for route in [one for one in wanted if not may_change_something(one)][:MOST_EXAMPLES]:
             if self._app.running() and not (answers and answers[-1].is_success):
-                answers.append(self._send(route)[0])
+                answers.append(self.send(route)[0])
         return answers
 
     def first_that_answers(self, paths: Sequence[str]) -> str:
@@ -63,26 +63,38 @@ class Asker:
 
     def document(self, path: str) -> Any:
         """Return the JSON document at a path, or None."""
-        answer, content = self._send(Route("GET", path), accept=DOCUMENTS)
+        answer, content = self.send(Route("GET", path), accept=DOCUMENTS)
         with contextlib.suppress(ValueError):
             return httpx.Response(200, content=content).json() if answer.status == 200 else None
         return None
 
     def get(self, route: Route) -> Answer:
         """Send a GET request."""
-        return self._send(route)[0]
+        return self.send(route)[0]
 
-    def _send(self, route: Route, accept: str = "*/*") -> tuple[Answer, bytes]:
-        """Send one request, with the route's example. An answer that does not end within the limit is an error."""
+    def client(self) -> httpx.Client:
+        """Return a client, which keeps the cookies of its answers."""
+        # Certificates take time to load.
+        verify = self._app.address.url.startswith("https:")
+        return httpx.Client(timeout=LIMIT_S, trust_env=False, verify=verify)
+
+    def send(
+        self, route: Route, *, client: httpx.Client | None = None, accept: str = "*/*", **request: Any
+    ) -> tuple[Answer, bytes]:
+        """Send one request, with the route's example unless `request` has arguments of httpx.
+
+        An answer that does not end within the limit is an error.
+        """
         began_s, status, error, content = time.monotonic(), 0, "", b""
         begin = self._app.output_end()
         url = f"{self._app.address.url}/{route.path.removeprefix('/')}"
         try:
-            # Without cookies of earlier answers: a new client for each. Certificates take time to load.
-            verify = url.startswith("https:")
+            # By default without cookies of earlier answers.
             with (
-                httpx.Client(timeout=LIMIT_S, trust_env=False, verify=verify, headers={"accept": accept}) as client,
-                client.stream(route.method, url, json=route.body) as response,
+                contextlib.nullcontext(client) if client else self.client() as used,
+                used.stream(
+                    route.method, url, headers={"accept": accept}, **(request or {"json": route.body})
+                ) as response,
             ):
                 status = response.status_code
                 for part in response.iter_bytes():

@@ -4,9 +4,9 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 from plumbline.adopting.benchmarks import listed, literal, quoted
-from plumbline.adopting.logins import Login, login_route
+from plumbline.adopting.logins import login_route
 from plumbline.adopting.made_up import MadeUp
-from plumbline.adopting.tried import Route
+from plumbline.adopting.tried import FailedLogin, Login, Route
 
 LOGIN_FILE = "test_logged_in.py"
 FIXTURE = "\n@pytest.fixture"  # ends what may differ between two files with a login to complete
@@ -71,8 +71,8 @@ def login_benchmarks(routes: Sequence[str], login: Login, left_out: Mapping[str,
     )
 
 
-def login_to_write(routes: Sequence[str], known: Iterable[Route], tried: Iterable[tuple[Login, str]] = ()) -> str:
-    """Return a test file with a login to complete. `tried`: logins that failed, each with its error."""
+def login_to_write(routes: Sequence[str], known: Iterable[Route], tried: Iterable[FailedLogin] = ()) -> str:
+    """Return a test file with a login to complete. `tried`: logins that failed."""
     route = login_route(known) or Route("POST", "/login")
     body = route.made_up or MadeUp("data", {"username": "", "password": ""})
     is_basic = route.wants == "basic"
@@ -85,7 +85,7 @@ def login_to_write(routes: Sequence[str], known: Iterable[Route], tried: Iterabl
         "response.raise_for_status()",
         _token(("access_token",)),
     ]
-    comment = "".join(_failed(login, error) for login, error in tried)
+    comment = "".join(map(_failed, tried))
     note = "\n# They are skipped until you write the login below.\n"
     indented = textwrap.indent("\n".join(steps), " " * 8)
     return BENCHMARKS.format(note=note, imports="", comment=comment, routes=listed(routes), user="", steps=indented)
@@ -138,10 +138,11 @@ def _request(login: Login) -> str:
     return f"{quoted(login.path)}, {login.how}={{{fields}}}"
 
 
-def _failed(login: Login, error: str) -> str:
+def _failed(failed: FailedLogin) -> str:
     """Return a comment on a login that did not work."""
+    login = failed.login
     body = f"{login.sign_up_how}={login.user!r}"
     sent = [f"POST {login.sign_up} {body}, then"] if login.sign_up else []
-    lines = [" ".join(["`init` tried:", *sent, f"POST {_request(login)}"]), error]
+    lines = [" ".join(["`init` tried:", *sent, f"POST {_request(login)}"]), failed.error]
     wrapped = [one for line in lines for one in textwrap.wrap(line, WIDTH, break_on_hyphens=False)]
     return "".join(f"# {one}\n" for one in wrapped)

@@ -2,13 +2,11 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from plumbline.adopting.made_up import MadeUp, is_email, is_password, is_user_name
-from plumbline.adopting.tried import Route
+from plumbline.adopting.tried import Login, Route
 
 MOST_LOGINS = 4  # that `init` tries
 LOGIN_NAMES = ("token", "jwt/login", "login", "jwt/create", "sign-in", "signin")
@@ -22,18 +20,6 @@ OF_EMAIL, OF_NAME = ("_EMAIL", "_MAIL"), ("", "_USERNAME", "_USER_NAME", "_USER"
 SEEDS = re.compile(r"initial|seed|super_?user|admin|fixture|bootstrap|first|demo|loaddata", re.IGNORECASE)
 OAUTH2 = MadeUp("data", {"username": "", "password": ""})
 UNDOCUMENTED_TOKENS: tuple[tuple[str, ...], ...] = (("access_token",), ("token",), ())
-
-
-class Login(Struct, frozen=True):
-    """Requests that log a user in."""
-
-    path: str
-    how: Literal["json", "data", "auth"]  # the argument of httpx
-    fields: dict[str, str]  # of the body: the Python source of each value
-    token: tuple[str, ...] = ("access_token",)  # its place in the answer; () for a cookie
-    sign_up: str = ""  # the path at which the user signs up; "" if `prepare` writes the user
-    sign_up_how: Literal["json", "data"] = "json"
-    user: dict[str, Any] = {}  # the body of the sign-up
 
 
 def login_route(routes: Iterable[Route]) -> Route | None:

@@ -1,15 +1,14 @@
 """Which starter benchmarks an application gets, by what it answered."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from plumbline.adopting import benchmarks
 from plumbline.adopting.benchmarks import POST_FILE, ROUTES_FILE
 from plumbline.adopting.findings import FoundApplication
 from plumbline.adopting.login_benchmarks import FIXTURE, LOGIN_FILE, login_benchmarks, login_to_write
-from plumbline.adopting.logins import Login
-from plumbline.adopting.tried import Answer, Tried
+from plumbline.adopting.tried import Answer, Route, Tried
 
 MOST_ROUTES = 20
 NO_PACKAGES = {"tests", "test", "docs", "examples", "scripts", "build", "dist"}
@@ -24,13 +23,11 @@ def starters(
     application: FoundApplication | None,
     tried: Tried,
     existing: Mapping[str, str],
-    login: Login | None = None,
 ) -> dict[str, str]:
     """Return the test files to write, by name. `existing` are those of the suite: they keep what they have."""
     if application is None:
         return {} if existing else _of_library(root)
-    measured = "\n".join(existing.values())
-    new = [path for path in _answering(tried, {200}) if benchmarks.quoted(path) not in measured][:MOST_ROUTES]
+    new = not_measured(tried, existing)[:MOST_ROUTES]
     found: dict[str, str] = {}
     if new and ROUTES_FILE in existing:
         found[ROUTES_FILE] = benchmarks.with_routes(existing[ROUTES_FILE], new)
@@ -42,32 +39,40 @@ def starters(
     ]
     if posts and POST_FILE not in existing:
         found[POST_FILE] = benchmarks.post_benchmark(posts[0])
-    if refused := refused_routes(tried):
-        if login:
-            found[LOGIN_FILE] = login_benchmarks(refused, login)
-        elif LOGIN_FILE not in existing:
-            found[LOGIN_FILE] = login_to_write(refused, tried.routes)
+    if tried.login:
+        statuses = {one.route.path: one.status for one in tried.logged_in}
+        good = [path for path, status in statuses.items() if status == 200]
+        left_out = {path: status for path, status in statuses.items() if status != 200}
+        found[LOGIN_FILE] = login_benchmarks(good, tried.login, left_out)
+    elif (refused := refused_routes(tried.answers)) and (LOGIN_FILE not in existing or tried.failed_logins):
+        found[LOGIN_FILE] = login_to_write(refused[:MOST_ROUTES], tried.routes, tried.failed_logins)
     return found
 
 
-def has_no_login(tried: Tried, existing: Mapping[str, str]) -> bool:
+def not_measured(tried: Tried, existing: Mapping[str, str]) -> list[str]:
+    """Return the routes that answer 200, and that no test file names."""
+    measured = "\n".join(existing.values())
+    return [path for path in _answering(tried.answers, {200}) if benchmarks.quoted(path) not in measured]
+
+
+def has_no_login(routes: Iterable[Route], existing: Mapping[str, str]) -> bool:
     """Return whether the file with the login is missing, or as `init` wrote it to be completed."""
-    to_write = login_to_write([], tried.routes).partition(FIXTURE)[2]
+    to_write = login_to_write([], routes).partition(FIXTURE)[2]
     return LOGIN_FILE not in existing or existing[LOGIN_FILE].partition(FIXTURE)[2] == to_write
 
 
-def refused_routes(tried: Tried) -> list[str]:
+def refused_routes(answers: Iterable[Answer]) -> list[str]:
     """Return the routes that want a login."""
-    return _answering(tried, {401, 403})[:MOST_ROUTES]
+    return _answering(answers, {401, 403})
 
 
-def _answering(tried: Tried, statuses: set[int]) -> list[str]:
+def _answering(answers: Iterable[Answer], statuses: set[int]) -> list[str]:
     def is_own(one: Answer) -> bool:
         # A client with a base URL takes what follows // for another host.
         path = one.route.path
         return one.route.method == "GET" and not OF_FRAMEWORKS.match(path) and not path.startswith("//")
 
-    return [one.route.path for one in tried.answers if one.status in statuses and is_own(one)]
+    return [one.route.path for one in answers if one.status in statuses and is_own(one)]
 
 
 def _of_library(root: Path) -> dict[str, str]:

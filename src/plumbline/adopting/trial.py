@@ -5,7 +5,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,11 @@ from msgspec.structs import replace
 from plumbline.adopting.asking import Asker
 from plumbline.adopting.files.sqlite import FOLDER
 from plumbline.adopting.files.templates import MADE_UP
+from plumbline.adopting.logging_in import LoggedIn, log_in
+from plumbline.adopting.logins import logins
 from plumbline.adopting.routes import PAGES, merge, routes_in
-from plumbline.adopting.tried import Answer, ReadVariable, Route, Stage, Tried
+from plumbline.adopting.starters import MOST_ROUTES, refused_routes
+from plumbline.adopting.tried import Answer, Login, ReadVariable, Route, Stage, Tried
 from plumbline.adopting.variables import Sources, missing_variables, notes_in, read_variables
 from plumbline.comparing.trees.application import application_python
 from plumbline.services.application import Application, Process
@@ -27,6 +30,8 @@ from plumbline.services.redaction import SECRET_OPTION, Secret, known_secrets, r
 from plumbline.services.services import SERVERS, Services
 from plumbline.settings import AppSettings, Settings
 
+# Returns whether to log in to the application at a URL, by its routes and the logins that may work.
+MayLogIn = Callable[[str, Sequence[Route], Sequence[Login]], bool]
 LOOK = Path(__file__).parent / "in_application" / "plumbline_look.py"
 LOOK_NAME = "look"
 LOOK_LIMIT_S, LOOK_LIMIT_IF_HANGING_S, CONNECT_LIMIT_S = 60.0, 3.0, 1.0
@@ -53,6 +58,7 @@ def try_application(
     preferred: Mapping[str, str] = {},
     environ: Mapping[str, str] = os.environ,
     protected: Sequence[str] = (),
+    may_log_in: MayLogIn = lambda *_: False,
 ) -> Tried:
     """Start the servers, `prepare`, the application and the processes, look at them, and stop everything.
 
@@ -61,7 +67,8 @@ def try_application(
     application. `examples`: whether to send POST requests with the examples of its schema, too. `look`: whether to find
     its routes and settings by an import. `import_from`: more folders for PYTHONPATH. `preferred`: the backends that
     `auto` prefers. `protected`: SQLite files, relative to `root`, that Python processes may open only if the settings
-    name them. What the project can cause is returned as evidence, and never raised.
+    name them. `may_log_in`: whether to sign up and log in, if routes want a login.
+    What the project can cause is returned as evidence, and never raised.
     """
     try:
         python = python or str(application_python(settings, root))
@@ -72,7 +79,7 @@ def try_application(
     except (ServiceError, OSError) as error:
         return Tried(failed="settings", message=redactor(known_secrets(environ, settings))(str(error)))
     try:
-        return trial.run(health_paths, ask=ask, examples=examples, look=look)
+        return trial.run(health_paths, may_log_in, ask=ask, examples=examples, look=look)
     finally:
         trial.services.stop()
 
@@ -107,10 +114,11 @@ class _Trial:
         )
         self._scrub = redactor(known_secrets(environ, settings) | _secrets_beside(settings, self._folders, environ))
 
-    def run(self, health_paths: Sequence[str], *, ask: bool, examples: bool, look: bool) -> Tried:
+    def run(self, health_paths: Sequence[str], may_log_in: MayLogIn, *, ask: bool, examples: bool, look: bool) -> Tried:
         failed, message = self._start()
         app, found = self._application(), dict[str, Any]()
         health_path, answers, left_out = "", list[Answer](), list[Route]()
+        possible, logged_in = list[Login](), LoggedIn()
         if look and (self.services.app is not None or failed == "prepare"):
             found = self._look()
         routes = merge(found.get("documents", ()), found.get("routes", ()))
@@ -125,8 +133,14 @@ class _Trial:
                 with self.services.watched():
                     answers, left_out = asker.ask(routes)
                     answers += asker.post_examples(routes) if examples else []
+                    refused = refused_routes(answers)[:MOST_ROUTES]
+                    if refused and not failed and app.running():
+                        words = [word for command in self._settings.prepare_commands for word in command]
+                        possible = logins(routes, self._settings.env, words)
+                        if possible and may_log_in(app.address.url, routes, possible):
+                            logged_in = log_in(asker, possible, refused, self._settings.env)
             if not failed and not app.running():
-                failed, message = "answers", self._died(app, answers)
+                failed, message = "answers", self._died(app, [*answers, *logged_in.answers])
         failed, message = self._foreign(failed, message)
         notes = notes_in(self._notes(name) for name in self._names)
         if refused := sorted(self._shown(one["sqlite"]) for one in notes if one.get("refused")):
@@ -146,6 +160,12 @@ class _Trial:
             health_path=health_path,
             routes=routes,
             answers=tuple(replace(one, error=self._scrub(one.error)) for one in answers),
+            logins=tuple(possible),
+            login=logged_in.login,
+            logged_in=logged_in.answers,
+            failed_logins=tuple(
+                replace(one, error=self._scrub(one.error), cause=self._scrub(one.cause)) for one in logged_in.failed
+            ),
             left_out=tuple(left_out),
         )
 

@@ -1,5 +1,7 @@
 """What was seen when an application ran on the servers of a run: evidence for `init` and `doctor`."""
 
+import ast
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -38,6 +40,34 @@ class Answer(Struct, frozen=True):
         return 200 <= self.status < 300
 
 
+class Login(Struct, frozen=True):
+    """Requests that log a user in."""
+
+    path: str
+    how: Literal["json", "data", "auth"]  # the argument of httpx
+    fields: dict[str, str]  # of the body: the Python source of each value
+    token: tuple[str, ...] = ("access_token",)  # its place in the answer; () for a cookie
+    sign_up: str = ""  # the path at which the user signs up; "" if `prepare` writes the user
+    sign_up_how: Literal["json", "data"] = "json"
+    user: dict[str, Any] = {}  # the body of the sign-up
+
+    def values(self, environ: Mapping[str, str]) -> dict[str, Any]:
+        """Return the values of the fields."""
+        known = {f'os.environ["{name}"]': text for name, text in environ.items()}
+        known |= {f'USER["{name}"]': value for name, value in self.user.items()}
+        return {
+            name: known[source] if source in known else ast.literal_eval(source) for name, source in self.fields.items()
+        }
+
+
+class FailedLogin(Struct, frozen=True):
+    """A login that did not work."""
+
+    login: Login
+    error: str
+    cause: str = ""  # in the output of the application
+
+
 class ReadVariable(Struct, frozen=True):
     """An environment variable that the application's settings read."""
 
@@ -62,4 +92,8 @@ class Tried(Struct, frozen=True):
     health_path: str = ""  # the first candidate that answered with 200
     routes: tuple[Route, ...] = ()
     answers: tuple[Answer, ...] = ()
+    logins: tuple[Login, ...] = ()  # that may work, if routes want one
+    login: Login | None = None  # the first that worked
+    logged_in: tuple[Answer, ...] = ()  # those to its user
+    failed_logins: tuple[FailedLogin, ...] = ()
     left_out: tuple[Route, ...] = ()  # GET routes that were not requested, as they may change something, or are many

@@ -1,92 +1,66 @@
-"""Runs the starter benchmarks of routes that want a login, and keeps those that work."""
+"""Whether `plumbline init` may log in to the application, and what it says about that."""
 
+import json
 import re
-import tomllib
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 
-from msgspec.structs import replace
-
-from plumbline.adopting.asking import ERROR as OUTPUT_ERROR
-from plumbline.adopting.login_benchmarks import LOGIN_FILE, login_benchmarks, login_to_write
-from plumbline.adopting.logins import Login, logins
-from plumbline.adopting.starters import refused_routes
-from plumbline.adopting.tried import Tried
-from plumbline.commands.base import CommandError, Project
-from plumbline.commands.measuring_run import measure
+from plumbline.adopting.login_benchmarks import LOGIN_FILE
+from plumbline.adopting.starters import has_no_login
+from plumbline.adopting.trial import MayLogIn
+from plumbline.adopting.tried import Login, Route, Tried
 from plumbline.commands.output import say
-from plumbline.project import SUITE
-from plumbline.results.files import write_whole
-from plumbline.results.schema import TestOutcome
+from plumbline.project import SUITE, nox_command
 
-READINESS = re.compile(r"::test_answers\[(.+)\]$")
-STATUS = re.compile(r"assert (\d{3}) == 200")
-ERROR = re.compile(r"^E +(?:AssertionError: )?((?:sign-up|login|[\w.]*(?:Error|Exception|Timeout)).*)", re.MULTILINE)
-MOST_SHOWN = 600  # characters of an error
+VARIABLE = re.compile(r'os\.environ\["(\w+)"\]')
 
 
-def logins_of(tried: Tried, settings: str) -> list[Login]:
-    """Return the logins that the routes and the text of `settings.toml` make possible."""
-    found = tomllib.loads(settings)
-    env = {name: str(value) for name, value in found.get("env", {}).items()}
-    commands = found.get("prepare", [])
-    return logins(tried.routes, env, [word for one in commands for word in (one if isinstance(one, list) else [one])])
+def consent(existing: Mapping[str, str], agrees: Callable[[str], bool], *, log_in: bool, yes: bool) -> MayLogIn:
+    """Return a function that says whether `init` may sign up and log in.
 
-
-def choose_login(project: Project, tried: Tried, possible: Sequence[Login]) -> None:
-    """Write the first login that works, with the routes that answer 200 to its user; or a login to complete."""
-    file, routes, failed = project.suite / LOGIN_FILE, refused_routes(tried), list[tuple[Login, str]]()
-    for login in possible:
-        answered = [one for one, error in failed if re.search("(login|sign-up): <", error)]
-        if any(replace(one, token=login.token) == login for one in answered):
-            continue  # only the place of the token is another
-        say(f"trying the login at {login.path}" + (f" after a sign-up at {login.sign_up}" if login.sign_up else ""))
-        write_whole(file, login_benchmarks(routes, login))
-        answers, error, cause = _answers(project)
-        if good := [one for one in routes if answers.get(_id(one)) == 200]:
-            left_out = {one: answers.get(_id(one), 0) for one in routes if one not in good}
-            write_whole(file, login_benchmarks(good, login, left_out))
-            for one, status in left_out.items():
-                say(f"  left out: GET {one} answered {status or 'nothing'}")
-            return
-        said = ", ".join(f"GET {one} {status}" for one, status in answers.items())
-        failed.append((login, error or f"No route answered 200 to this user: {said}."))
-        say("\n".join(f"  {line}" for line in (failed[-1][1], cause) if line))
-    write_whole(file, login_to_write(routes, tried.routes, failed))
-    say(f"no login worked: write it in {SUITE}/{LOGIN_FILE}, which says what was tried")
-
-
-def _answers(project: Project) -> tuple[dict[str, int], str, str]:
-    """Run the readiness tests of the file.
-
-    Return the status of each route; or the error of the login, and the last error in the application's output.
+    `existing`: the test files of the suite. `agrees` asks the user. `log_in`, `yes`: whether the options are given.
     """
-    try:
-        record = measure(project, "ci", [f"{SUITE}/{LOGIN_FILE}", "-m", "readiness"], quiet=True)
-    except CommandError as error:
-        return {}, str(error), ""
-    answers = {found[1]: _status(test) for test in record.tests if (found := READINESS.search(test.key))}
-    if any(answers.values()):
-        return answers, "", next((cause_of(test) for test in record.tests if _status(test) >= 500), "")
-    errors = ((_error(test), cause_of(test)) for test in record.tests)
-    return {}, *next(errors, ("it was not tried", ""))
+
+    def may_log_in(url: str, routes: Sequence[Route], possible: Sequence[Login]) -> bool:
+        if not has_no_login(routes, existing):
+            return False
+        if log_in or yes or not sys.stdin.isatty():
+            return log_in
+        sent = "\n".join(f"  {one}" for one in requests_of(possible))
+        where = f"the application that it has started at {url}"
+        say(f"\nSome routes require a login. `init` can send these requests to {where}:\n{sent}")
+        return agrees("Send them?")
+
+    return may_log_in
 
 
-def _id(route: str) -> str:
-    """Return a route as pytest writes it in the name of a test."""
-    return route.encode("unicode_escape").decode("ascii")
+def requests_of(possible: Sequence[Login]) -> list[str]:
+    """Return the requests of some logins, a line each. Variables are shown by their name."""
+    lines = []
+    for one in possible:
+        if one.sign_up:
+            lines.append(f"POST {one.sign_up} {json.dumps(one.user)}")
+        names = VARIABLE.findall(" ".join(one.fields.values()))
+        lines.append(f"POST {one.path} {json.dumps(one.values({name: f'${name}' for name in names}))}")
+    return [*dict.fromkeys(lines)]
 
 
-def _status(test: TestOutcome) -> int:
-    found = STATUS.search(test.message)
-    return 200 if test.outcome == "passed" else int(found[1]) if found else 0
-
-
-def cause_of(test: TestOutcome) -> str:
-    """Return the last error in the output of the application during a test."""
-    output = test.message.partition("\noutput of ")[2].replace("\\n", "\n")  # JSON has a traceback on one line
-    return str(next(reversed(OUTPUT_ERROR.findall(output)), "")).partition('",')[0][:MOST_SHOWN]
-
-
-def _error(test: TestOutcome) -> str:
-    lines = ERROR.findall(test.message) or test.message.splitlines()[:1] or [""]
-    return str(lines[-1])[:MOST_SHOWN]
+def about_login(tried: Tried, existing: Mapping[str, str]) -> list[str]:
+    """Return what happened at the logins, or how to allow them. `existing`: the test files as they will be."""
+    lines = []
+    for failed in tried.failed_logins:
+        after = f" after a sign-up at {failed.login.sign_up}" if failed.login.sign_up else ""
+        lines.append(f"the login at {failed.login.path}{after} did not work:")
+        lines += [f"  {line}" for line in (failed.error, failed.cause) if line]
+    if one := tried.login:
+        lines.append(f"the login at {one.path}{f' after a sign-up at {one.sign_up}' if one.sign_up else ''} works")
+        left_out = [answer for answer in tried.logged_in if answer.status != 200]
+        lines += [f"  left out: GET {one.route.path} answered {one.status or one.error}" for one in left_out]
+    elif tried.failed_logins:
+        lines.append(f"no login worked: write it in {SUITE}/{LOGIN_FILE}, which says what was tried")
+    elif tried.logins and has_no_login(tried.routes, existing):
+        lines.append(
+            f"routes that require a login are not measured: `{nox_command()} -s init -- --log-in` tries to sign up and"
+            f" log in on the run's own servers"
+        )
+    return lines

@@ -16,7 +16,7 @@ DISTRIBUTION = "pytest-plumbline"
 TEMPLATE = "copier.yml"
 
 
-def copy_suite(template: str, *, yes: bool) -> int:
+def copy_suite(template: str, *, yes: bool, log_in: bool = False) -> int:
     """Copy the suite into the current folder with Copier, run its session `init`, and return an exit code.
 
     `template` is a URL or a folder. If it is empty, it is where this package was installed from. Raises CommandError.
@@ -28,7 +28,8 @@ def copy_suite(template: str, *, yes: bool) -> int:
     if any(Path(SUITE).glob("*")):
         raise CommandError(f"{SUITE} exists already, without {SETTINGS}: move or rename it first", EXIT_USAGE)
     copy = [*_tool("copier"), "copy", *(["--defaults"] if yes else []), *source, "."]
-    nox = [*_tool("nox"), *noxfile_options(), "-s", "init", "--", *(["--yes"] if yes else [])]
+    options = [*(["--yes"] if yes else []), *(["--log-in"] if log_in else [])]
+    nox = [*_tool("nox"), *noxfile_options(), "-s", "init", "--", *options]
     for command in copy, nox:
         say(f"> {' '.join(command)}")
         if code := subprocess.run(command, check=False).returncode:

@@ -6,20 +6,19 @@ import difflib
 import importlib.util
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec.structs import replace
 
-from plumbline.adopting.login_benchmarks import LOGIN_FILE
-from plumbline.adopting.logins import Login
+from plumbline.adopting.benchmarks import ROUTES_FILE
 from plumbline.adopting.pipelines import GITLAB_CI, PIPELINES, gitlab_include, pipelines_at_root
-from plumbline.adopting.starters import has_no_login, starters
+from plumbline.adopting.starters import not_measured, starters
 from plumbline.adopting.tools import lines_to_add, shown
 from plumbline.adopting.tried import Tried
 from plumbline.adopting.unseen import suite_lines
 from plumbline.commands.base import CommandError, text_of, this_project
-from plumbline.commands.choosing_login import choose_login, logins_of
+from plumbline.commands.choosing_login import about_login, consent
 from plumbline.commands.copying import copy_suite
 from plumbline.commands.install import wrong_python
 from plumbline.commands.measuring_run import measure
@@ -50,6 +49,7 @@ TOO_MANY = "assert 429 == 200"  # in the message of a failed test
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="write without asking")
+    parser.add_argument("--log-in", action="store_true", help="try to sign up and log in, if routes require a login")
     parser.add_argument("--app", default="", metavar="NAME", help="the application, such as shop.main:app")
     parser.add_argument("--template", default="", metavar="URL", help="where to copy the suite from, if there is none")
 
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     _refuse_other_servers()
     root = find_project(Path.cwd())
     if root is None:
-        return copy_suite(options.template, yes=options.yes)
+        return copy_suite(options.template, yes=options.yes, log_in=options.log_in)
     suite = root / SUITE
     load_settings(suite / SETTINGS)  # if they are wrong, say so first
     if importlib.util.find_spec("yaml") is None:
@@ -67,17 +67,18 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError(f"{message} {SUITE_REQUIREMENTS}", EXIT_USAGE)
     from plumbline.commands.proposing import proposal_for, summary
 
-    proposal = proposal_for(root, options.app)
+    existing = {file.name: text_of(file) for file in suite.glob("test_*.py")}
+    may_log_in = consent(existing, _says_yes, log_in=options.log_in, yes=options.yes)
+    proposal = proposal_for(root, options.app, may_log_in)
     texts: dict[Path, str | None] = {suite / SETTINGS: proposal.settings}
-    possible = list[Login]()
+    about = list[str]()
     if not proposal.tried.failed:
-        existing = {file.name: text_of(file) for file in suite.glob("test_*.py")}
-        possible = logins_of(proposal.tried, proposal.settings) if has_no_login(proposal.tried, existing) else []
-        written = starters(root, proposal.application, proposal.tried, existing, next(iter(possible), None))
+        written = starters(root, proposal.application, proposal.tried, existing)
         texts |= {suite / name: text for name, text in written.items()}
+        about = [*about_login(proposal.tried, {**existing, **written}), *_further(proposal.tried, existing, written)]
     moved, hint = _pipelines(root)
     changes = {file: text for file, text in {**texts, **moved}.items() if (text or "") != text_of(file)}
-    say("\n".join(summary(proposal)))
+    say("\n".join([*summary(proposal), *(["", *about] if about else [])]))
     if changes and not _agreed(changes, yes=options.yes):
         return EXIT_PASS
     for file in changes:
@@ -98,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError(f"{proposal.tried.message}\n\n{what}: {advice}", EXIT_INVALID)
     if why := proposal.tried.skipped.get("app"):
         raise CommandError(f"the application was not tried: {why}", EXIT_INVALID)
-    return _first_run(root, proposal.tried, possible)
+    return _first_run(root, proposal.tried)
 
 
 def _refuse_other_servers() -> None:
@@ -147,22 +148,36 @@ def _agreed(changes: Mapping[Path, str | None], *, yes: bool) -> bool:
         command = f"{nox_command()} -s init -- --yes"
         raise CommandError(f"nothing was written: run this in a terminal, or run `{command}`", EXIT_USAGE)
     files = "this file" if len(changes) == 1 else f"these {len(changes)} files"
-    with contextlib.suppress(EOFError):
-        if input(f"\nWrite {files}? [y/N] ").strip().lower() in ("y", "yes"):
-            return True
+    if _says_yes(f"Write {files}?"):
+        return True
     say("nothing was written")
     return False
 
 
-def _first_run(root: Path, tried: Tried, possible: Sequence[Login]) -> int:
-    """Measure the suite once, without a comparison, and show the table. `possible`: the logins to choose from."""
+def _says_yes(question: str) -> bool:
+    with contextlib.suppress(EOFError):
+        return input(f"\n{question} [y/N] ").strip().lower() in ("y", "yes")
+    return False
+
+
+def _further(tried: Tried, existing: Mapping[str, str], written: Mapping[str, str]) -> list[str]:
+    """Return how many routes get no benchmark in this run. `existing`, `written`: test files by name."""
+    further = not_measured(tried, {**existing, **written})
+    if not further:
+        return []
+    routes = "1 more route answers" if len(further) == 1 else f"{len(further)} more routes answer"
+    is_full = written.get(ROUTES_FILE) != existing.get(ROUTES_FILE)
+    advice = f"run `{nox_command()} -s init` again" if is_full else f"write benchmarks in {SUITE}"
+    return [f"{routes}, such as GET {further[0]}: {advice} for them"]
+
+
+def _first_run(root: Path, tried: Tried) -> int:
+    """Measure the suite once, without a comparison, and show the table."""
     if not any((root / SUITE).glob("test_*.py")):
         say(f"there is no route to start with: write a benchmark in {SUITE}, and run `{nox_command()} -s ci`")
         return EXIT_PASS
     project = this_project()
     with make_room(project.results):
-        if possible and (project.suite / LOGIN_FILE).exists():
-            choose_login(project, tried, possible)
         record = measure(project, "ci", [])
     settings = project.settings
     timings = check_baseline(record, None, settings.gate, settings.benchmarks)

@@ -16,7 +16,7 @@ from plumbline.adopting.find import find
 from plumbline.adopting.findings import Findings, FoundApplication
 from plumbline.adopting.proposal import PORT_VARIABLE, Proposed, propose, takes_port
 from plumbline.adopting.settings_text import value_of, with_settings
-from plumbline.adopting.trial import TARGET, try_application
+from plumbline.adopting.trial import TARGET, MayLogIn, try_application
 from plumbline.adopting.tried import Answer, Tried
 from plumbline.commands.base import CommandError, text_of
 from plumbline.commands.install import install_settings, require_python
@@ -47,7 +47,7 @@ class Proposal(Struct, frozen=True):
     findings: Findings
 
 
-def proposal_for(root: Path, named: str) -> Proposal:
+def proposal_for(root: Path, named: str, may_log_in: MayLogIn) -> Proposal:
     """Return the proposal for the first application that starts, or for the likeliest one if none does.
 
     `named` is the application to take, "" to find it. Raises CommandError.
@@ -60,12 +60,14 @@ def proposal_for(root: Path, named: str) -> Proposal:
     findings = replace(findings, variables=tuple(one for one in findings.variables if one.name not in own))
     try:
         candidates = _candidates(app, findings, named)
-        return _best(root, text, findings, candidates)
+        return _best(root, text, findings, candidates, may_log_in)
     except ValueError as error:
         raise CommandError(str(error), EXIT_USAGE) from None
 
 
-def _best(root: Path, text: str, findings: Findings, candidates: Sequence[FoundApplication]) -> Proposal:
+def _best(
+    root: Path, text: str, findings: Findings, candidates: Sequence[FoundApplication], may_log_in: MayLogIn
+) -> Proposal:
     """Try the candidates in their order. `text`: that of `settings.toml`."""
     if not candidates:
         proposed = propose(findings, None)
@@ -74,7 +76,7 @@ def _best(root: Path, text: str, findings: Findings, candidates: Sequence[FoundA
         return Proposal(None, text, proposed, Tried(), findings)
     proposals = []
     for application in candidates[:MOST_TRIALS]:
-        proposals.append(_tried(root, text, findings, application))
+        proposals.append(_tried(root, text, findings, application, may_log_in))
         if not proposals[-1].tried.failed:
             return proposals[-1]
         if proposals[-1].tried.failed in ("settings", "prepare"):  # another application would not help
@@ -101,7 +103,7 @@ def _candidates(app: Mapping[str, Any], findings: Findings, named: str) -> list[
     return [FoundApplication("wsgi" if kind == "wsgi" else "asgi", target, app.get("directory", "."), "", seen)]
 
 
-def _tried(root: Path, text: str, findings: Findings, application: FoundApplication) -> Proposal:
+def _tried(root: Path, text: str, findings: Findings, application: FoundApplication, may_log_in: MayLogIn) -> Proposal:
     """Try an application with the proposed settings. Variables that it says to lack get a value."""
     variables: dict[str, str] = {}
     own, tried, env, protected = False, Tried(), _load(text).env, existing_files(root)
@@ -116,7 +118,14 @@ def _tried(root: Path, text: str, findings: Findings, application: FoundApplicat
             own = True
             continue
         say(f"trying {_name(application)} on servers of its own")
-        tried = try_application(settings, root, health_paths=findings.health_paths, examples=True, protected=protected)
+        tried = try_application(
+            settings,
+            root,
+            health_paths=findings.health_paths,
+            examples=True,
+            protected=protected,
+            may_log_in=may_log_in,
+        )
         if tried.failed == "application" and findings.sql and EXISTS.search(tried.message):
             findings = replace(findings, prepare=(), sql=())  # the application loads these files itself
             continue
@@ -172,6 +181,8 @@ def summary(proposal: Proposal) -> list[str]:
         ]
         lines += [f"  {_answer(one)}" for one in tried.answers if not one.is_success]
         lines += [f"  not asked: {one.method} {one.path}" for one in tried.left_out[:MOST_SHOWN]]
+        if len(tried.left_out) > MOST_SHOWN:
+            lines.append(f"  and {len(tried.left_out) - MOST_SHOWN} more were not asked")
     return [*lines, *_remarks(proposal)]
 
 

@@ -7,9 +7,9 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.security import HTTPBasic, HTTPBasicCredentials, OAuth2PasswordBearer, OAuth2PasswordRequestForm
 from pydantic import BaseModel, Field
 
-from plumbline.adopting.logins import Login, login_route, logins
+from plumbline.adopting.logins import login_route, logins
 from plumbline.adopting.routes import routes_in
-from plumbline.adopting.tried import Route
+from plumbline.adopting.tried import Login, Route
 
 PASSWORD = "Plumbline-1-benchmark"
 ADA = {"email": "plumbline@example.com", "password": PASSWORD}

@@ -5,13 +5,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from plumbline.adopting.benchmarks import POST_FILE, ROUTES_FILE
 from plumbline.adopting.findings import FoundApplication
-from plumbline.adopting.login_benchmarks import LOGIN_FILE, login_to_write
-from plumbline.adopting.logins import Login
+from plumbline.adopting.login_benchmarks import LOGIN_FILE
 from plumbline.adopting.made_up import MadeUp
-from plumbline.adopting.starters import has_no_login, starters
-from plumbline.adopting.tried import Answer, Route, Tried
+from plumbline.adopting.starters import MOST_ROUTES, has_no_login, not_measured, starters
+from plumbline.adopting.tried import Answer, FailedLogin, Login, Route, Tried
 
 SHOP = FoundApplication("asgi", "shop.main:app", ".", "fastapi", "")
 
@@ -45,6 +46,14 @@ def test_new_routes_are_added(tmp_path: Path) -> None:
 
     assert routes_in(found[ROUTES_FILE]) == ["/orders", "/new"]
     assert found[ROUTES_FILE].endswith("\n# mine\n")
+
+
+def test_more_routes_than_one_run_measures(tmp_path: Path) -> None:
+    """The next run adds them."""
+    seen = tried(*(("GET", f"/{number}", 200) for number in range(MOST_ROUTES + 2)))
+    files = starters(tmp_path, SHOP, seen, {})
+    assert not_measured(seen, files) == ["/20", "/21"]
+    assert not_measured(seen, starters(tmp_path, SHOP, seen, files)) == []
 
 
 def test_unusual_paths(tmp_path: Path) -> None:
@@ -111,17 +120,26 @@ def test_a_login_that_may_work(tmp_path: Path) -> None:
     """The file is Python, and says what a failed login was answered. Only a file that nobody completed is replaced."""
     user = {"email": 'a"b@example.com', "password": "x"}
     login = Login("/login", "json", {"email": 'USER["email"]'}, ("data", "token"), "/signup", user=user)
-    refused = tried(("GET", "/me", 401), ("POST", "/login", 422))
-    [text] = starters(tmp_path, SHOP, refused, {}, login).values()
+    refused = tried(("GET", "/me", 401), ("GET", "/admin", 403), ("POST", "/login", 422))
+    logged_in = (Answer(Route("GET", "/me"), 200, 0.01), Answer(Route("GET", "/admin"), 403, 0.01))
     [to_write] = starters(tmp_path, SHOP, refused, {}).values()
+    [text] = starters(
+        tmp_path, SHOP, replace(refused, login=login, logged_in=logged_in), {LOGIN_FILE: to_write}
+    ).values()
+    error = "login: <Response [401]>\n'no'"
+    failed = replace(refused, failed_logins=(FailedLogin(login, error),))
+    [said] = starters(tmp_path, SHOP, failed, {LOGIN_FILE: to_write}).values()
 
     compile(text, LOGIN_FILE, "exec")
+    assert (routes_in(text), '    # "/admin" answered 403\n]' in text) == (["/me"], True)
     for line in "json=USER,", 'response.json()["data"]["token"]', '"email": USER["email"],', "signed_up.text[:300]":
         assert line in text
-    compile(login_to_write(["/me"], refused.routes, [(login, "login: <Response [401]>\n'no'")]), LOGIN_FILE, "exec")
-    assert has_no_login(refused, {LOGIN_FILE: to_write})
-    assert not has_no_login(refused, {LOGIN_FILE: to_write.replace("…", "ada")})
-    assert not has_no_login(refused, {LOGIN_FILE: text})
+    compile(said, LOGIN_FILE, "exec")
+    assert "# login: <Response [401]> 'no'\n" in said
+    for sketch in to_write, said:
+        assert has_no_login(refused.routes, {LOGIN_FILE: sketch})
+    assert not has_no_login(refused.routes, {LOGIN_FILE: to_write.replace("…", "ada")})
+    assert not has_no_login(refused.routes, {LOGIN_FILE: text})
 
 
 def test_no_sign_up_is_measured(tmp_path: Path) -> None:

@@ -1,0 +1,85 @@
+"""Tries to log a user in to the run's own application."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+from msgspec import Struct
+from msgspec.structs import replace
+
+from plumbline.adopting.asking import Asker
+from plumbline.adopting.tried import Answer, FailedLogin, Login, Route
+
+MOST_SHOWN = 300  # characters of an answer
+
+
+class LoggedIn(Struct, frozen=True):
+    """The first login that worked, the answers to its user, and the logins before it."""
+
+    login: Login | None = None
+    answers: tuple[Answer, ...] = ()
+    failed: tuple[FailedLogin, ...] = ()
+
+
+class _Refused(Exception):
+    """A request of the login failed."""
+
+    def __init__(self, said: str, answer: Answer) -> None:
+        super().__init__(said)
+        self.answer = answer
+
+
+def log_in(asker: Asker, possible: Sequence[Login], routes: Sequence[str], env: Mapping[str, str]) -> LoggedIn:
+    """Try the logins in their order, up to the first whose user gets status 200 from one of the routes."""
+    failed, refused = list[FailedLogin](), list[Login]()
+    for login in possible:
+        if replace(login, token=()) in refused:
+            continue  # only the place of the token is another
+        with asker.client() as client:
+            try:
+                _begin(asker, client, login, env)
+            except _Refused as error:
+                failed.append(FailedLogin(login, str(error), error.answer.error))
+                refused.append(replace(login, token=()))
+                continue
+            except (LookupError, TypeError, ValueError) as error:
+                failed.append(FailedLogin(login, f"no token in the answer: {type(error).__name__}: {error}"))
+                continue
+            answers = tuple(asker.send(Route("GET", path), client=client)[0] for path in routes)
+        if any(one.status == 200 for one in answers):
+            return LoggedIn(login, answers, tuple(failed))
+        said = ", ".join(f"GET {one.route.path} {one.status}" for one in answers)
+        cause = next((one.error for one in answers if one.error), "")
+        failed.append(FailedLogin(login, f"No route answered 200 to this user: {said}.", cause))
+    return LoggedIn(failed=tuple(failed))
+
+
+def _begin(asker: Asker, client: httpx.Client, login: Login, env: Mapping[str, str]) -> None:
+    """Send the requests of a login. Raises _Refused, or LookupError, TypeError or ValueError if there is no token."""
+    said = ""
+    if login.sign_up:  # it is refused if the user exists already
+        answer, response = _post(asker, client, login.sign_up, **{login.sign_up_how: login.user})
+        said = f"sign-up: {_shown(answer, response)} {response.text[:MOST_SHOWN]!r}"
+        if not answer.status or response.is_server_error:
+            raise _Refused(said, answer)
+    values = login.values(env)
+    request: dict[str, Any] = {"auth": tuple(values.values())} if login.how == "auth" else {login.how: values}
+    answer, response = _post(asker, client, login.path, **request)
+    if not answer.is_success:
+        error = f"login: {_shown(answer, response)}"
+        # Only an answer to the made-up user is shown: it may repeat a password.
+        raise _Refused(f"{said}; {error} {response.text[:MOST_SHOWN]!r}" if said else error, answer)
+    if login.token:
+        token = response.json()
+        for name in login.token:
+            token = token[name]
+        client.headers["Authorization"] = f"Bearer {token}"
+
+
+def _post(asker: Asker, client: httpx.Client, path: str, **request: Any) -> tuple[Answer, httpx.Response]:
+    answer, content = asker.send(Route("POST", path), client=client, **request)
+    return answer, httpx.Response(answer.status or 500, content=content)
+
+
+def _shown(answer: Answer, response: httpx.Response) -> str:
+    return str(response) if answer.status else answer.error
