@@ -1,11 +1,15 @@
 """What `plumbline init` says about a proposal."""
 
+from pathlib import Path
+
 import pytest
 
-from plumbline.adopting.findings import Findings, FoundApplication
+from plumbline.adopting.findings import Findings, FoundApplication, FoundCommand
 from plumbline.adopting.proposal import Proposed
 from plumbline.adopting.tried import Answer, Route, Tried
+from plumbline.commands import proposing
 from plumbline.commands.proposing import Proposal, summary
+from plumbline.settings import Settings
 
 SHOP = FoundApplication("asgi", "shop.main:app", ".", "fastapi", "")
 
@@ -40,6 +44,20 @@ def test_a_missing_table(error: str, is_shown: bool) -> None:
     tried = Tried(answers=(Answer(Route("GET", "/users"), 500, 0.01, error),))
     lines = summary(Proposal(SHOP, "", [], tried, Findings()))
     assert any("a table is missing: add the command that creates the tables" in line for line in lines) is is_shown
+
+
+def test_sql_files_that_the_application_loads_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """They are not proposed for `prepare`."""
+
+    def trial(settings: Settings, *_: object, **__: object) -> Tried:
+        return Tried(failed="application", message='relation "item" already exists') if settings.prepare else Tried()
+
+    monkeypatch.setattr(proposing, "try_application", trial)
+    load = FoundCommand("sql", ("python", "-m", "plumbline.load_sql", "schema.sql"), "schema.sql:1")
+
+    proposal = proposing._tried(tmp_path, "", Findings(prepare=(load,), sql=("schema.sql",)), SHOP)
+
+    assert (proposal.tried.failed, "prepare" in proposal.settings) == (None, False)
 
 
 def test_a_setting_that_stays_is_named() -> None:
