@@ -60,6 +60,8 @@ def measure(project: Project, profile: str, arguments: Sequence[str], *, quiet: 
         if code == PYTEST_USAGE_ERROR:
             hidden = os.environ.get(HIDDEN, "").split()
             also = f"; variables hidden from it: {', '.join(hidden)}" if hidden else ""
+            if any(one.startswith(("-n", "--numprocesses")) for one in arguments):  # without pytest-xdist
+                also += "; leave out -n: the gate measures in one process, because parallel ones disturb timings"
             raise _ended(f"pytest could not start (see above){also}", EXIT_USAGE)
         try:
             record = read_results(output)

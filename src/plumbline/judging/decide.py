@@ -261,8 +261,10 @@ def _with_counts(benchmark: Benchmark, evidence: CountEvidence, *, drifted: bool
     benchmark = replace(benchmark, count_changes=evidence.changes, plan_changes=evidence.plans)
     reasons = [Reason("count_grown", counts=[growth(change)]) for change in explaining(grown_counts(benchmark))]
     verdict = benchmark.verdict
-    if evidence.fails:
-        verdict = "drift" if drifted else "regression"
+    if evidence.fails and not drifted:
+        verdict = "regression"
+    elif evidence.fails and verdict in ("pass", "improvement", "new"):  # timings may have found more than drift
+        verdict = "drift"
     return replace(benchmark, verdict=verdict, reasons=[*reasons, *benchmark.reasons])
 
 

@@ -101,12 +101,12 @@ def loop_hold(hold: LoopHold) -> str:
 
 
 def function(one: FunctionTime) -> str:
-    """shop/prices.py:41 price_of: 12.0 µs → 43.0 µs, 1 → 3 calls (in app, including the profiler's own time)"""
+    """shop/prices.py:41 price_of: 12.0 µs → 43.0 µs, 1 → 3 calls (app, profiled)"""
     place = f"{one.file}:{one.line}" if one.file else "built-in"
     before, after = (f"{calls:,.0f}" for calls in (one.base_calls, one.head_calls))
     called = f", {before} → {after} calls" if before != after else ""
     times = f"{duration(one.base_s)} → {duration(one.head_s)}"
-    return f"{place} {one.name}: {times}{called} (in {one.where or 'the test'}, including the profiler's own time)"
+    return f"{place} {one.name}: {times}{called} ({one.where or 'test'}, profiled)"
 
 
 def plan(change: PlanChange) -> str:

@@ -2,8 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from plumbline.project import EXIT_INTERRUPTED, EXIT_USAGE, SUITE, nox_command
@@ -11,7 +10,8 @@ from plumbline.reporting import content
 from plumbline.reporting import format as form
 from plumbline.results.schema import Results
 
-_MOST_COMMAND_CHARACTERS = 74
+_MOST_NAMED = 5  # tests or files in a command
+_PLAIN = re.compile(r"[\w./:=,\[\] -]+", re.ASCII)  # keys that every shell and terminal leaves as they are
 _NAME_FOR_K = re.compile(r"[\w:+.\[\]/-]+", re.ASCII)  # what pytest's -k takes as one name
 
 
@@ -95,41 +95,20 @@ def session_of(results: Results) -> str:
 
 
 def command_for(results: Results, *keys: str) -> str:
-    """Return the command that runs these tests only."""
+    """Return the command that runs only these tests, or the tests of these files."""
     return " ".join([session_of(results), "--", *(shlex.quote(f"{SUITE}/{key}") for key in keys)])
 
 
-def _chooses(names: Sequence[str], key: str) -> bool:
-    """Return whether pytest's `-k` does: it ignores case, and looks at the names of files and classes, too."""
-    return any(name.lower() in key.lower() for name in names)
-
-
 def _only(results: Results, keys: Sequence[str], purpose: str, which: str) -> Step:
-    """Return the session for these tests, or for their names, their files, or all, whichever fits on a line.
-
-    `which`: what these tests are.
-    """
+    """Return the session for these tests, for their files if they are many, or for all. `which`: what they are."""
     session = session_of(results)
-    known = {*results.deselected} | {one.key for one in results.benchmarks} | {one.key for one in results.tests}
     files = sorted({form.file_and_name(key)[0] for key in keys})
-    steps = [Step(session, "all again")]
-
-    def add(command: str, what: str, select: Callable[[str], bool]) -> None:
-        if len(command) <= _MOST_COMMAND_CHARACTERS:
-            selected = [key for key in known if select(key)]
-            others = "" if what.startswith("the file") or {*selected} <= {*keys} else ", and tests with similar names"
-            steps.append(Step(command, f"{'' if others else 'only '}{what}{others}", selected))
-
-    if all(re.fullmatch(r"[\w./-]+", file, re.ASCII) for file in files):
-        plural = "s" if len(files) > 1 else ""
-        command = " ".join([session, "--", *(f"{SUITE}/{file}" for file in files)])
-        add(command, f"the file{plural} of {which}", lambda key: form.file_and_name(key)[0] in files)
-    for name_of in (form.test_name, expression_of):
-        names = sorted(set(map(name_of, keys)))
-        if all(map(_NAME_FOR_K.fullmatch, names)) and not steps[-1].purpose.startswith(f"only {which}"):
-            expression = names[0] if len(names) == 1 and names[0].isidentifier() else f'"{" or ".join(names)}"'
-            add(f"{session} -- -k {expression}", which, partial(_chooses, names))
-    if all(re.fullmatch(r"[\w./:=,\[\] -]+", key, re.ASCII) for key in keys):
-        add(command_for(results, *keys), which, lambda key: key in keys)
-    step = steps[-1]
+    if len(keys) <= _MOST_NAMED and all(_PLAIN.fullmatch(key) for key in keys):
+        step = Step(command_for(results, *keys), f"only {which}", keys)
+    elif len(files) <= _MOST_NAMED and all(_PLAIN.fullmatch(file) for file in files):
+        known = {*results.deselected} | {one.key for one in results.benchmarks} | {one.key for one in results.tests}
+        inside = [key for key in known if form.file_and_name(key)[0] in files]
+        step = Step(command_for(results, *files), f"only the file{'s' * (len(files) > 1)} of {which}", inside)
+    else:
+        step = Step(session, "all again")
     return step._replace(purpose=purpose.format(step.purpose))

@@ -8,7 +8,7 @@ import pytest
 
 from plumbline import held
 from plumbline.commands.base import Project
-from plumbline.commands.measuring_run import HELD, RunEnded, _run, _temporary_folder, with_gone_files
+from plumbline.commands.measuring_run import HELD, RunEnded, _run, _temporary_folder, measure, with_gone_files
 from plumbline.results.schema import Reason
 from plumbline.settings import Settings
 from tests.support.report_samples import benchmark, results
@@ -51,6 +51,14 @@ def test_a_linked_suite_is_the_suite(project: Project) -> None:
     for named in ("tests/performance/test_here.py", str(project.root / "elsewhere" / "test_here.py")):
         assert with_gone_files(project, run, BASELINE, [named]) == run
     assert with_gone_files(project, run, BASELINE, ["elsewhere"]).collected_files == ["test_here.py", "test_gone.py"]
+
+
+def test_several_processes_are_refused_without_xdist_as_well(project: Project) -> None:
+    """pytest itself says only that it does not know the option."""
+    with pytest.raises(RunEnded, match="leave out -n") as ended:
+        measure(project, "ci", ["-p", "no:xdist", "-n", "4"], quiet=True)
+
+    assert ended.value.exit_code == 2
 
 
 def test_a_run_that_ended_early_says_why() -> None:

@@ -276,6 +276,18 @@ def test_the_base_decides_and_the_baseline_tells_drift(
     assert found.benchmarks[0].count_changes == shown
 
 
+@pytest.mark.parametrize("verdict", ["regression", "inconclusive"])
+def test_a_drifted_count_hides_no_slow_down(verdict: Verdict) -> None:
+    """The count has grown since the baseline, and not since the base. What pairs say of the time stays."""
+    now, old = counted({"redis.messages": 50.0}), counted({"redis.messages": 1.0})
+    judgements = {KEY: replace(PASSED, verdict=verdict)}
+    fields = {"judgements": judgements, "differences": {KEY: []}, "counts": {KEY: (counts_of(now), counts_of(now))}}
+
+    found = judged(now, old, base="abc", compared={KEY}, **fields)
+
+    assert found.benchmarks[0].verdict == verdict
+
+
 def test_a_renamed_benchmark_is_compared_with_its_old_name() -> None:
     now = counted({"redis.messages": 2.0}, key="test_a.py::test_b", renamed_from=KEY)
     assert judged(now, counted({"redis.messages": 1.0})).benchmarks[0].verdict == "regression"

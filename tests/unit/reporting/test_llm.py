@@ -52,7 +52,7 @@ def test_a_regression_has_its_place_codes_causes_and_command() -> None:
         "  at: tests/performance/test_shop.py:12",
         "  codes: count_grown, compared",
         "  cause: SELECT … FROM item WHERE id = $1: 1 → 51, shop/orders.py:31 in names",
-        "  cause: shop/orders.py:28 list_items: 11.0 ms → 17.0 ms (in app, including the profiler's own time)",
+        "  cause: shop/orders.py:28 list_items: 11.0 ms → 17.0 ms (app, profiled)",
         "  cause: median 12.0 ms → 18.0 ms (+48 %)",
         "  repeat: nox -s ci -- tests/performance/test_shop.py::test_list",
     ]

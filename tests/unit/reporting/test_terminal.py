@@ -181,8 +181,8 @@ def test_a_regression_has_its_main_causes_in_three_lines() -> None:
 
     assert text.partition("a.py:1\n")[2].partition("\n\n")[0].splitlines() == [
         "  SELECT 0: 0 → 60",
-        "  shop/app.py:1 f1: 1.00 ms → 2.00 ms, 1 → 51 calls (in app, including the profiler's own time)",
-        "  shop/app.py:2 f2: 1.00 ms → 2.00 ms, 1 → 51 calls (in app, including the profiler's own time)",
+        "  shop/app.py:1 f1: 1.00 ms → 2.00 ms, 1 → 51 calls (app, profiled)",
+        "  shop/app.py:2 f2: 1.00 ms → 2.00 ms, 1 → 51 calls (app, profiled)",
         "  (4 more in results.json)",
     ]
 

@@ -55,7 +55,7 @@ def test_a_benchmark_is_shown_with_all_that_is_known() -> None:
 
     assert ["baseline", "40", "90.0 µs", "57.4 µs", "58.0 µs", "61.2 µs", "200 ms", "17,400/s"] in seen.rows
     assert ["base", "2", "90.0 µs", "91.0 µs", "91.0 µs", "91.9 µs", "92.0 µs", "11,000/s"] in seen.rows
-    assert "app.py:7 slow: 1.00 µs → 3.00 µs, 1 → 51 calls (in app, including the profiler's own time)" in seen.text
+    assert "app.py:7 slow: 1.00 µs → 3.00 µs, 1 → 51 calls (app, profiled)" in seen.text
     assert ["redis.messages", "1", "2", "counts against it"] in seen.rows
     assert ["redis.bytes_sent", "", "31 to 33", "varies"] in seen.rows
     assert "budget broken: p95 2.43 ms > 2 ms" in seen.text
