@@ -316,8 +316,8 @@ def test_the_peak_is_that_of_the_whole_block() -> None:
 @pytest.mark.parametrize(
     ("name", "old", "new", "expected"),
     [
-        ("app.allocations", 100, 104, False),
-        ("app.allocations", 100, 105, True),
+        ("app.allocations", 100, 105, False),
+        ("app.allocations", 100, 106, True),
         ("app.allocations", 0, 2, False),
         ("app.peak_bytes", 100_000, 110_000, False),
         ("app.peak_bytes", 100_000, 111_000, True),

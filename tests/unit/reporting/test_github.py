@@ -33,7 +33,7 @@ def test_the_verdict_stands_first_then_what_failed_and_why() -> None:
     text = github.markdown(small())
 
     assert text.startswith("## ❌ Invalid\n\n6 benchmarks: 1 regression, ")
-    assert 'Next: `nox -s ci -- -k "test_get or test_login or test_publish_latency"`' in text
+    assert "Next: `nox -s ci -- tests/performance/test_redis.py::test_publish_latency 'tests/" in text
     heading, *rows = cells(text.partition("<details>")[0])
     assert heading == ["benchmark", "verdict", "before", "median", "change", "cause"]
     assert [[*row[1:2], *row[4:]] for row in rows] == [

@@ -51,8 +51,9 @@ INVALID: in the baseline, but not measured: test_postgres.py::test_select_1
   test failed: test_readiness.py::test_login
 Exit code 3: something was not measured, or not compared, so there is no verdict
 to trust.
-Next: nox -s ci -- -k "test_get or test_login or test_publish_latency"
-      runs what failed, and tests with similar names.
+Next: nox -s ci -- tests/performance/test_redis.py::test_publish_latency \
+'tests/performance/test_redis.py::test_get[100 B]' tests/performance/test_readiness.py::test_login
+      runs only what failed.
 """
 
 
