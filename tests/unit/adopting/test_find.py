@@ -232,6 +232,39 @@ class TestProcesses:
 
         assert [one.command[3:] for one in found] == [("worker", "-l", "info", "--autoscale", "1,1")]
 
+    def test_dramatiq_in_code(self, search: Search) -> None:
+        """The worker imports the module that sets the broker, then those with actors."""
+        broker = "import dramatiq\nfrom dramatiq.brokers.redis import RedisBroker as R\n\ndramatiq.set_broker(R())\n"
+        tasks = "from dramatiq import actor\n\n@actor(max_retries=3)\ndef send(): pass\n"
+        files = {**FILES, "shop/broker.py": broker, "shop/a.py": tasks, "shop/b.py": "import dramatiq\n"}
+
+        [found] = search(files).processes
+        without_redis = search(
+            {**files, "shop/broker.py": broker.replace("redis", "rabbitmq").replace("Redis", "Rabbitmq")}
+        )
+
+        assert (found.name, found.command) == ("dramatiq", ("dramatiq", "shop.broker", "shop.a"))
+        assert (found.ready_output, found.seen) == (
+            "Worker process is ready for action.",
+            "shop/a.py:4: def send(): pass",
+        )
+        assert without_redis.processes == ()
+
+    def test_dramatiq_of_django(self, search: Search) -> None:
+        settings = (
+            'INSTALLED_APPS = ["django_dramatiq"]\nDRAMATIQ_BROKER = {"BROKER": "dramatiq.brokers.redis.RedisBroker"}\n'
+        )
+
+        [found] = search({**FILES, "manage.py": "", "shop/settings.py": settings}).processes
+
+        assert found.command == ("python", "manage.py", "rundramatiq")
+
+    @pytest.mark.parametrize("command", ["litestar --app shop.main:app workers run", "shop workers run --workers 2"])
+    def test_litestar_saq(self, search: Search, command: str) -> None:
+        [found] = search({**FILES, "Procfile": f"worker: {command}\nother: litestar workers status\n"}).processes
+
+        assert (found.name, " ".join(found.command), found.ready_output) == ("saq", command, "SAQ version")
+
     def test_none_if_the_broker_is_rabbitmq(self, search: Search) -> None:
         settings = "import os\nCELERY_BROKER_URL = os.getenv('CELERY_BROKER_URL', 'amqp://guest:guest@localhost')\n"
 

@@ -55,7 +55,7 @@ def test_sql_files_that_the_application_loads_itself(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(proposing, "try_application", trial)
     load = FoundCommand("sql", ("python", "-m", "plumbline.load_sql", "schema.sql"), "schema.sql:1")
 
-    proposal = proposing._tried(tmp_path, "", Findings(prepare=(load,), sql=("schema.sql",)), SHOP)
+    proposal = proposing._tried(tmp_path, "", Findings(prepare=(load,), sql=("schema.sql",)), SHOP, lambda *_: False)
 
     assert (proposal.tried.failed, "prepare" in proposal.settings) == (None, False)
 
