@@ -280,10 +280,10 @@ def test_the_base_decides_and_the_baseline_tells_drift(
 def test_a_drifted_count_hides_no_slow_down(verdict: Verdict) -> None:
     """The count has grown since the baseline, and not since the base. What pairs say of the time stays."""
     now, old = counted({"redis.messages": 50.0}), counted({"redis.messages": 1.0})
-    judgements = {KEY: replace(PASSED, verdict=verdict)}
-    fields = {"judgements": judgements, "differences": {KEY: []}, "counts": {KEY: (counts_of(now), counts_of(now))}}
+    seen = {KEY: replace(PASSED, verdict=verdict)}
+    counts = {KEY: (counts_of(now), counts_of(now))}
 
-    found = judged(now, old, base="abc", compared={KEY}, **fields)
+    found = judged(now, old, base="abc", compared={KEY}, judgements=seen, differences={KEY: []}, counts=counts)
 
     assert found.benchmarks[0].verdict == verdict
 
