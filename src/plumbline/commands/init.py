@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import difflib
 import importlib.util
+import itertools
 import os
 import sys
 from collections.abc import Mapping
@@ -137,9 +138,12 @@ def _write(file: Path, text: str | None) -> None:
 def _agreed(changes: Mapping[Path, str | None], *, yes: bool) -> bool:
     """Show the changes, and return whether to write them. Raises CommandError if nobody can be asked."""
     here = Path.cwd()
-    for file, text in changes.items():
-        before, name = text_of(file), os.path.relpath(file, here)
-        names = name if before else os.devnull, name if text is not None else os.devnull
+    for (file, text), (after, of_after) in itertools.pairwise([*changes.items(), (here, "")]):
+        # A file that is moved is followed by its old place.
+        is_moved = text is not None and of_after is None and not file.exists()
+        source = after if is_moved else file
+        before, name = text_of(source), os.path.relpath(file, here)
+        names = os.path.relpath(source, here) if before else os.devnull, name
         lines = difflib.unified_diff(before.splitlines(), (text or "").splitlines(), *names, lineterm="", n=1)
         say("\n" + "\n".join(lines) if text is not None else f"\nremove {name}")
     if yes:
