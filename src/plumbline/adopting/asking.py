@@ -46,6 +46,8 @@ class Asker:
             if not self._app.running() or time.monotonic() > until_s:
                 break
             answers.append(self.get(route))
+            if answers[-1].is_slow:  # the first request may fill a cache
+                answers[-1] = self.get(route)
         return answers, [*left_out, *chosen[len(answers) :]]
 
     def post_examples(self, routes: Iterable[Route]) -> list[Answer]:

@@ -40,7 +40,7 @@ def starters(
     if posts and POST_FILE not in existing:
         found[POST_FILE] = benchmarks.post_benchmark(posts[0])
     if tried.login:
-        statuses = {one.route.path: one.status for one in tried.logged_in}
+        statuses = {one.route.path: one.status for one in tried.logged_in if not one.is_slow}
         good = [path for path, status in statuses.items() if status == 200]
         left_out = {path: status for path, status in statuses.items() if status != 200}
         found[LOGIN_FILE] = login_benchmarks(good, tried.login, left_out)
@@ -70,7 +70,12 @@ def _answering(answers: Iterable[Answer], statuses: set[int]) -> list[str]:
     def is_own(one: Answer) -> bool:
         # A client with a base URL takes what follows // for another host.
         path = one.route.path
-        return one.route.method == "GET" and not OF_FRAMEWORKS.match(path) and not path.startswith("//")
+        return (
+            one.route.method == "GET"
+            and not one.is_slow
+            and not OF_FRAMEWORKS.match(path)
+            and not path.startswith("//")
+        )
 
     return [one.route.path for one in answers if one.status in statuses and is_own(one)]
 

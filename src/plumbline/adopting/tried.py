@@ -10,6 +10,7 @@ from plumbline.adopting.made_up import MadeUp
 
 Stage = Literal["settings", "install", "servers", "prepare", "application", "answers"]
 
+SLOW_S = 1.5  # a benchmark of a slower request would not end within the time limit of a test
 Wants = Literal["", "basic", "login", "perhaps"]
 
 
@@ -38,6 +39,10 @@ class Answer(Struct, frozen=True):
     @property
     def is_success(self) -> bool:
         return 200 <= self.status < 300
+
+    @property
+    def is_slow(self) -> bool:
+        return self.seconds > SLOW_S
 
 
 class Login(Struct, frozen=True):

@@ -180,6 +180,8 @@ def summary(proposal: Proposal) -> list[str]:
             f"tried: {_name(proposal.application)} starts, and {len(answered)} of {len(tried.answers)} routes answer",
         ]
         lines += [f"  {_answer(one)}" for one in tried.answers if not one.is_success]
+        slow = [one for one in (*tried.answers, *tried.logged_in) if one.is_success and one.is_slow]
+        lines += [f"  {_answer(one)}: takes {one.seconds:.1f} s, too long for a starter benchmark" for one in slow]
         lines += [f"  not asked: {one.method} {one.path}" for one in tried.left_out[:MOST_SHOWN]]
         if len(tried.left_out) > MOST_SHOWN:
             lines.append(f"  and {len(tried.left_out) - MOST_SHOWN} more were not asked")

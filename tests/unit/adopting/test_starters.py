@@ -159,3 +159,13 @@ def test_a_library(tmp_path: Path) -> None:
     assert json.dumps("import shop") in found["test_shop.py"]
     ast.parse(found["test_shop.py"])
     assert starters(tmp_path, None, Tried(), found) == {}
+
+
+def test_a_slow_route_is_left_out(tmp_path: Path) -> None:
+    """Its benchmark would not end within the time limit of a test."""
+    seen = tried(("GET", "/orders", 200), ("GET", "/report", 200))
+    first, second = seen.answers
+
+    found = starters(tmp_path, SHOP, replace(seen, answers=(first, replace(second, seconds=2.0))), {})
+
+    assert routes_in(found[ROUTES_FILE]) == ["/orders"]
