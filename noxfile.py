@@ -120,14 +120,13 @@ LOWEST = ["httpx==0.26.*", "redis==5.0.1", "asyncpg==0.29.*", "uvicorn==0.27.*",
 def tests(session: nox.Session) -> None:
     """Run the tests of the package and of the template."""
     session.install(*PLUMBLINE, *nox.project.dependency_groups(PYPROJECT, "tests"))
-    # The tests of the template take longest, so they start first.
-    paths = (
-        []
-        if any(one.startswith("tests/") for one in session.posargs)
-        else ["tests/template", "tests/integration", "tests/unit"]
-    )
+    # Those that take longest start first, so that no process waits for another one at the end.
+    longest = ["tests/template", "tests/integration", "tests/unit/services", "tests/unit/test_pytest_plugin.py"]
+    others = [*Path("tests/unit").glob("[!_]*/"), *Path("tests/unit").glob("test_*.py")]
+    chosen = any(one.startswith("tests/") for one in session.posargs)
+    paths = [] if chosen else list(dict.fromkeys([*longest, *sorted(map(str, others))]))
     # Tests of real servers depend on the machine's speed. A failed test runs again, and pytest reports that.
-    whole = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--reruns", "2", "-rR"]
+    whole = ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder", "--reruns", "2", "-rR"]
     session.run("pytest", *([] if session.posargs else whole), *paths, *session.posargs, env=COMPILED)
 
 

@@ -438,7 +438,7 @@ def test_data_of_each_side(project: Project, names: str) -> None:
     write(project, "prepare.py", PREPARE)
     project.commit()
     edit(project, "prepare.py", 'AS name"]', 'AS name", "ALTER TABLE item ADD COLUMN price int DEFAULT 1"]')
-    edit(project, "app.py", 'COLUMN = "name"\nROUNDS = 1\n', 'COLUMN = "price"\nROUNDS = 100\n')
+    edit(project, "app.py", 'COLUMN = "name"\nROUNDS = 1\n', 'COLUMN = "price"\nROUNDS = 20\n')
     edit(project, "cached.py", 'b"old"', 'b"new"')
     done = compare(project)
     assert done.code == 1, done.output

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support.project import PYPROJECT, SETTINGS, Project
+from tests.support.project import SETTINGS, Project
 
 PREPARE = """
     import asyncio
@@ -189,8 +189,6 @@ def compared(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     """A comparison that has all changes: the project, and its benchmarks by route."""
     project = Project.create(tmp_path_factory.mktemp("counted") / "project", environments)
     (project.suite / "test_suite.py").unlink()
-    # The tests' own Python has pytest-benchmark, which runs git.
-    (project.root / "pyproject.toml").write_text(PYPROJECT.replace('"no:anyio"', '"no:anyio", "-p", "no:benchmark"'))
     for name, text in {"shop.py": SHOP, "prepare.py": PREPARE}.items():
         (project.root / name).write_text(textwrap.dedent(text))
     servers = SETTINGS.replace('"off"', '"embedded"', 1).replace("memory = false", "memory = true")

@@ -121,9 +121,9 @@ class User(FastHttpUser):
     @task
     def get(self):
         global tasks
-        tasks += 1
+        number = tasks = tasks + 1
         pid = int(self.client.get("/").text)
-        if tasks == 300:
+        if number == 300:
             gevent.spawn(stall, pid)
 """
 

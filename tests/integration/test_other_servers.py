@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from tests.support.documented import DJANGO, FLASK
-from tests.support.project import PYPROJECT, SETTINGS, Project
+from tests.support.project import SETTINGS, Project
 
-LIMITS = "tolerance = 0.2\nminimum_effect = 0.9\nduet_budget_s = 20\n"
+LIMITS = "tolerance = 0.2\nminimum_effect = 0.9\nduet_budget_s = 20\ntails = []\n"
 SUITE = """
     import httpx
     import pytest
@@ -43,8 +43,7 @@ PERL = """
 
 @pytest.fixture
 def shop(project: Project) -> Project:
-    """A repository without benchmarks. The tests' own Python has pytest-benchmark, which runs git."""
-    (project.root / "pyproject.toml").write_text(PYPROJECT.replace('"no:anyio"', '"no:anyio", "-p", "no:benchmark"'))
+    """A repository without benchmarks."""
     project.git("init", "--quiet", "--initial-branch=main")
     return project
 
@@ -56,7 +55,7 @@ def test_a_server_in_another_language_is_compared(shop: Project) -> None:
     shop.write("test_suite.py", textwrap.dedent(SUITE).format(paths=["/health"]))
     (shop.root / "server.pl").write_text(textwrap.dedent(PERL))
     shop.commit("Start")
-    (shop.root / "server.pl").write_text(textwrap.dedent(PERL).replace("1_000", "500_000"))
+    (shop.root / "server.pl").write_text(textwrap.dedent(PERL).replace("1_000", "100_000"))
     done = shop.own_python("-m", "plumbline", "compare", "HEAD")
 
     assert done.code == 1, done.output
@@ -241,27 +240,25 @@ def test_several_workers_are_counted_exactly_even_if_they_are_replaced(shop: Pro
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_slow_views_of_a_wsgi_application_are_found(shop: Project, framework: str) -> None:
-    """An N+1 and a slow view are regressions, with their functions and lines. What a change does not touch passes."""
+    """An N+1 and a slow view are regressions, with their functions and lines.
+
+    A benchmark passes if only comments and other functions have changed in the files that it executes.
+    """
     files, _, (file, old, new), statement = FRAMEWORKS[framework]
     write_application(shop, framework, ["/orders", "/report", "/plain"])
-
-    def compare() -> tuple[int, dict[str, Any], str]:
-        done = shop.own_python("-m", "plumbline", "compare", "HEAD")
-        return done.code, {one["key"]: one for one in shop.results()["benchmarks"]}, done.output
-
+    [reports] = [shop.root / name for name in files if name.endswith("reports.py")]
+    [views] = [shop.root / name for name in files if name.endswith(("urls.py", "web.py"))]
     path = shop.root / file
     before = path.read_text()
-    path.write_text(before + "\n# Nothing else.\n")
-    code, found, output = compare()
-    assert code == 0, output
-    assert {one["reasons"][0]["kind"] for one in found.values()} == {"unaffected"}
-
     assert old in before
     path.write_text(before.replace(old, new))
-    reports = next(shop.root / name for name in files if name.endswith("reports.py"))
     reports.write_text(textwrap.dedent(REPORTS).replace("range(steps)", "range(steps * 10)"))
-    code, found, output = compare()
-    assert code == 1, output
+    views.write_text(views.read_text() + "\n# Nothing else.\n")
+
+    done = shop.own_python("-m", "plumbline", "compare", "HEAD")
+
+    assert done.code == 1, done.output
+    found: dict[str, Any] = {one["key"]: one for one in shop.results()["benchmarks"]}
     assert {key: one["verdict"] for key, one in found.items()} == {
         ORDERS: "regression",
         REPORT: "regression",

@@ -165,7 +165,7 @@ def test_a_lost_index(origin: Project, tmp_path: Path) -> None:
 
 def test_a_slower_handler_beside_ignored_files(origin: Project, tmp_path: Path) -> None:
     """Both sides have the ignored files. The report lists them, but not their content."""
-    change(origin, "shop/web.py", "0.002 *", "0.02 *")
+    change(origin, "shop/web.py", "0.002 *", "0.01 *")
     clone, environ = checked_out(origin, tmp_path)
 
     done = clone.run("ci", **environ)

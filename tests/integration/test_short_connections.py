@@ -19,7 +19,7 @@ async def app(scope, receive, send):
     if scope["path"] == "/cached":
         connecting = _socket.socket()
         connecting.connect(("127.0.0.1", PORT))
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)
         connecting.close()
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b""})

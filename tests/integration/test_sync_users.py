@@ -7,7 +7,7 @@ import pytest
 
 from tests.integration.test_other_servers import ENV, LIMITS
 from tests.support.documented import DJANGO
-from tests.support.project import PYPROJECT, SETTINGS, Project
+from tests.support.project import SETTINGS, Project
 
 APP = 'prepare = ["sh", "-c", "python manage.py migrate && python manage.py seed"]\n'
 CONFTEST = """
@@ -82,7 +82,6 @@ OF_PYTEST_DJANGO = """
 @pytest.fixture
 def shop(project: Project) -> Project:
     """A Django application that no server serves, with benchmarks in plain functions."""
-    (project.root / "pyproject.toml").write_text(PYPROJECT.replace('"no:anyio"', '"no:anyio", "-p", "no:benchmark"'))
     for name, text in DJANGO.items():
         (project.root / name).parent.mkdir(parents=True, exist_ok=True)
         (project.root / name).write_text(textwrap.dedent(text))

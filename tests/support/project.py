@@ -27,7 +27,7 @@ REQUIREMENTS = "pytest-plumbline[docker,embedded,html,init,memory,postgres,redis
 PYPROJECT = """\
 [tool.pytest.ini_options]
 minversion = "8.0"
-addopts = ["-ra", "-p", "no:anyio", "-p", "no:valkey"]
+addopts = ["-ra", "-p", "no:anyio", "-p", "no:benchmark", "-p", "no:faker", "-p", "no:valkey"]
 testpaths = ["tests"]
 filterwarnings = ["error"]
 asyncio_mode = "auto"
@@ -115,11 +115,13 @@ def test_sorting(measure: Measure) -> None:
 '''
 
 # For what takes real time: changes by a factor of three, which a busy machine can't turn into another verdict.
+# Without tails: each pair would be measured for seconds until they are decided.
 STEADY_SETTINGS = f"""\
 pin = "off"
 {SETTINGS.replace("confirm_processes = 3", "confirm_processes = 2")}\
 tolerance = 0.2
 minimum_effect = 0.9
+tails = []
 """
 
 CONFTEST = """\

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -128,16 +129,17 @@ class Copy(Project):
 
     def allow_for_noise(self) -> None:
         """Set thresholds and budgets that hold on a busy machine, because other tests run at the same time."""
-        self.edit("settings.toml", "tolerance = 0.02 ", "tolerance = 0.2 ")
+        self.edit("settings.toml", "tolerance = 0.02 ", "tails = []\ntolerance = 0.2 ")
         self.edit("settings.toml", "minimum_effect = 0.05 ", "minimum_effect = 0.9 ")
         self.edit("settings.toml", "confirm_processes = 5 ", "confirm_processes = 2 ")
-        self.write("settings.toml", with_lax_budgets((self.suite / "settings.toml").read_text(encoding="utf-8")))
+        text = with_lax_budgets((self.suite / "settings.toml").read_text(encoding="utf-8"))
+        # A busy machine takes too few samples to judge a 99th percentile.
+        self.write("settings.toml", re.sub(r", p99_ms = \d+", "", text))
 
     def add_shop(self) -> None:
         """Commit two benchmarks of the user's own code."""
         (self.root / "shop.py").write_text(SHOP.lstrip(), encoding="utf-8")
         self.write("test_shop.py", SHOP_BENCHMARKS.lstrip())
-        self.allow_for_noise()
         self.commit("A shop")
 
     def slow_down(self) -> None:

@@ -78,7 +78,7 @@ def test_the_whole_of_it(template: Repository, tmp_path: Path) -> None:
     text = app.read_text(encoding="utf-8")
     fetch = "    limit = request.query_params.get"
     assert text.count(fetch) == 1
-    app.write_text(text.replace(fetch, f"    sum(range(1_500_000))\n{fetch}"), encoding="utf-8")
+    app.write_text(text.replace(fetch, f"    sum(range(300_000))\n{fetch}"), encoding="utf-8")
     done = copied.nox("ci", "-k", "test_list or test_read")
     assert done.code == 1, done.output
     assert copied.verdicts()["test_api_benchmarks.py::test_list"] == "regression"
@@ -104,6 +104,7 @@ def test_a_choice(template: Repository, tmp_path: Path, choice: str) -> None:
     check_left_out(copied, {"redis", "postgres", "application"} - set(answers["services"]), answers)
 
     copied.measure_little()
+    copied.allow_for_noise()
     done = copied.nox("ci")
     assert done.code == 0, done.output
     assert set(copied.verdicts().values()) == {"new"}

@@ -66,10 +66,14 @@ def test_known_digests(database: Address, name: str, text: str, expected: str) -
 @pytest.mark.parametrize("name", ["md5", "sha1", "sha224", "sha256", "sha384", "sha512"])
 def test_digests_and_hmacs_of_all_lengths(database: Address, name: str) -> None:
     """The lengths are those at which padding changes, and the keys are longer and shorter than a block."""
-    for length in (0, 1, 55, 56, 63, 64, 65, 119, 120, 200):
-        data, key = bytes(range(length)), bytes(range(length))[::-1]
-        assert value(database, "digest($1::bytea, $2)", data, name) == hashlib.new(name, data).digest()
-        assert value(database, "hmac($1::bytea, $2, $3)", data, key, name) == hmac.digest(key, data, name)
+    texts = [bytes(range(length)) for length in (0, 1, 55, 56, 63, 64, 65, 119, 120, 200)]
+    keys = [text[::-1] for text in texts]
+    digests = value(database, "array_agg(digest(data, $2) ORDER BY data) FROM unnest($1::bytea[]) AS data", texts, name)
+    assert digests == [hashlib.new(name, text).digest() for text in texts]
+    call = "array_agg(hmac(data, key, $3) ORDER BY data) FROM unnest($1::bytea[], $2::bytea[]) AS one (data, key)"
+    assert value(database, call, texts, keys, name) == [
+        hmac.digest(key, text, name) for key, text in zip(keys, texts, strict=True)
+    ]
 
 
 @pytest.mark.parametrize(
