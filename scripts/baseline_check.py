@@ -33,7 +33,7 @@ class Case(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """How often the check passes a benchmark, as a share."""
+    """The share of benchmarks that the check passes: slower ones, and the others."""
 
     slower: float
     others: float

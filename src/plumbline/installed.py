@@ -17,9 +17,8 @@ NAMED = ("uv.lock", "poetry.lock", "pdm.lock", "pylock.toml", "Pipfile.lock", "u
 METADATA = ("pyproject.toml", "setup.py", "setup.cfg")
 PATTERNS = ("requirements*.txt", "requirements/*.txt")
 
-# An environment that holds exactly the requirements of a project. Keys: `digest` of the files that list them and of the
-# Python version; `source`: the names of these files; `packages`: lines of a requirements file; `files`: more files that
-# count; `code`: Python files of folders that were installed as copies; `code_digest`: the digest of these.
+# Keys: `source`, the files that list requirements; `digest` of these and the Python version; `packages`, as in a
+# requirements file; `files`, more files that count; `code`, Python files installed as copies; `code_digest` of these.
 Record = dict[str, list[str]]
 
 

@@ -53,7 +53,7 @@ class LoadBudgets(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
 
 
 class LoadSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """How `nox -s load` puts load on the application."""
+    """The load that `nox -s load` puts on the application."""
 
     #: Arrivals per second. Each arrival runs one task of the locustfile.
     rate_per_s: Rate = 10.0

@@ -65,7 +65,7 @@ class RedisSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def without_password(self) -> bool:
-        """Whether a Redis that we start lets everybody on this machine in."""
+        """Return whether a Redis that we start lets everybody on this machine in."""
         # `requirepass` can only be "".
         return not self.password or any(name.lower() == "requirepass" for name in self.config)
 
@@ -199,7 +199,7 @@ class ServiceSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class InstallSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """What the sessions of Nox install of your project."""
+    """The parts of your project that the sessions of Nox install."""
 
     #: `auto` installs the project with its dependencies, or its dependencies alone if it can't be built.
     #: `dependencies` installs its dependencies alone. `off` installs neither.
@@ -213,7 +213,7 @@ class InstallSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):
-    """How much is measured."""
+    """The number of samples, and the time for them."""
 
     #: Samples of each benchmark. A benchmark of short samples takes up to five times as many, until they add up to
     #: 25 ms.
@@ -305,7 +305,7 @@ class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CountSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """What is counted besides messages, commands and statements."""
+    """Counts besides messages, commands and statements."""
 
     #: Whether allocations and peak memory are counted. This needs the extra `memory`, on Linux or macOS.
     memory: bool = True

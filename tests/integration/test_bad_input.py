@@ -15,8 +15,8 @@ BUDGETS = """
 "test_suite.py::test_sorting" = { p95_ms = 1000 }
 """
 
+# The first words of pytest: without them, nothing was measured.
 STARTED = "test session starts"
-"""What pytest says first: without it nothing was measured."""
 
 COUNTING_SUITE = """\
 from pathlib import Path

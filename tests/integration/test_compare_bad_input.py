@@ -23,8 +23,8 @@ from tests.support.traces import SUITE as TRACED
 
 WORK, OTHER = "test_code.py::test_work", "test_code.py::test_other"
 TOKEN = "hush-hush"
+# For a run that ends by itself, after its sides. If Docker has to remove containers, this takes long.
 ORDERLY_LIMIT_S = 45.0
-"""For a run that ends by itself, after its sides, or whose containers Docker has to remove: that takes its own time."""
 ON_SERVERS = STEADY_SETTINGS.replace('backend = "off"', 'backend = "embedded"')
 
 CODE = """\

@@ -84,7 +84,7 @@ def test_a_line_of_output_is_the_codes_own(block: Block) -> None:
 
 
 def test_commands_in_messages_exist() -> None:
-    """What the code tells its users to run is a command, and a session."""
+    """Each command and session that a message names exists."""
     for text in texts_of_the_code():
         assert set(re.findall(r"`(?:python -m )?plumbline ([a-z]+)", text)) <= set(COMMANDS), text
         assert set(re.findall(r"(?:nox|…) -s ([a-z]+)", text)) <= set(sessions()), text
@@ -151,6 +151,15 @@ def number(figure: str) -> float | tuple[float, ...]:
     return value / 100 if figure.endswith("%") else value
 
 
+@pytest.mark.parametrize("folder", ["src", "scripts", "tests", "template"])
+def test_docstrings_begin_with_an_imperative_or_a_noun(folder: str) -> None:
+    """No docstring begins with a question word, or with "Tells"."""
+    for file in (ROOT / folder).rglob("*.py*"):
+        if file.suffix in {".py", ".jinja"}:
+            text = file.read_text(encoding="utf-8")
+            assert not re.findall(r'^ *"""(?:What\w*|How|Whe\w+|Which|Who|Why|Tells?)\b.*', text, re.MULTILINE), file
+
+
 def test_verdicts() -> None:
     """The table has each verdict that there is, and no other."""
     verdicts = [quoted(row[0])[0] for row in table(DOCS / "reference" / "verdicts.md", "Verdicts of a benchmark")]
@@ -178,14 +187,14 @@ def test_export_formats() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """What GitHub calls a page's headings."""
+    """Return the anchors that GitHub gives the headings of a page."""
     headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links(page: Path) -> None:
-    """What a page links to in the repository is there, heading and all; Sphinx checks headings for pages of docs/."""
+    """Each linked file in the repository exists, with its heading. Sphinx checks the headings of pages in docs/."""
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if re.match(r"\w+:", target):
             assert target.startswith("https://"), target

@@ -164,7 +164,7 @@ def test_a_server_that_nothing_uses(shop: Project) -> None:
 
 
 def test_a_server_that_is_off(shop: Project) -> None:
-    """What needs it was not checked, and is not said to be ok."""
+    """A stage that needs it is skipped, not ok."""
     code, found = doctor(shop, PERF_SERVICES="off")
     assert code == 0
     assert "postgres skipped: postgres is off: PERF_SERVICES=off" in found["servers"]

@@ -355,7 +355,7 @@ def test_an_expression_is_not_taken_for_a_folder(project: Project) -> None:
 
 
 def test_a_failed_test_fails(recorded: Project) -> None:
-    """Whether it is a benchmark or not. A benchmark that failed is not missing."""
+    """A failed test fails the run, benchmark or not. A failed benchmark is not missing."""
     recorded.edit("test_words.py", "    assert found\n", "    assert found == 0\n")
     recorded.write("test_plain.py", "def test_hygiene() -> None:\n    assert not ['a connection'], 'left open'\n")
 
@@ -380,7 +380,7 @@ def test_benchmarks_that_lf_leaves_out_are_not_missing(recorded: Project) -> Non
 
 
 def test_a_test_that_ends_pytest_makes_the_run_invalid(recorded: Project) -> None:
-    """Whatever it had measured before."""
+    """Benchmarks measured before it do not count."""
     recorded.baseline().unlink()
     recorded.write("test_z.py", "import pytest\n\n\ndef test_exit() -> None:\n    pytest.exit('enough')\n")
 

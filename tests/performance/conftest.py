@@ -1,9 +1,7 @@
 """Clients of Redis, PostgreSQL and the application, for the benchmarks."""
 
-# Edit them to match your own clients. After each test Plumbline reports the
-# connections that the test left open. To keep a client open for several tests,
-# as these fixtures do, name its connections `perf` (`client_name` in Redis,
-# `application_name` in PostgreSQL).
+# Edit them to match your own clients. Plumbline reports connections that a test
+# leaves open, unless their `client_name` or `application_name` is `perf`, as here.
 
 import asyncio
 from collections.abc import AsyncIterator

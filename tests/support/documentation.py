@@ -44,7 +44,7 @@ class Block:
 
     @property
     def is_run(self) -> bool:
-        """Whether it is Python that `test_benchmarks_of_a_page` runs."""
+        """Return whether it is Python that `test_benchmarks_of_a_page` runs."""
         return self.language == "python" and self.use != "docker" and not self.file.endswith("noxfile.py")
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""What stands in an HTML page."""
+"""Read the content of an HTML page."""
 
 import json
 import re

@@ -29,7 +29,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_each_file_that_can_list_requirements_counts(project: Path, name: str) -> None:
-    """Whether it is new, changed or deleted."""
+    """A new, changed or deleted file changes the digest."""
     top = top_of(project)
     assert top == project.parent
     (project / name).unlink(missing_ok=True)

@@ -16,7 +16,7 @@ def load(folder: Path, text: str, **environ: str) -> Settings:
 
 
 def refusal(folder: Path, text: str, **environ: str) -> str:
-    """What the person who wrote these settings is told."""
+    """Return the error message for these settings."""
     with pytest.raises(SettingsError) as error:
         load(folder, text, **environ)
     return str(error.value)
@@ -46,7 +46,7 @@ def test_the_shipped_file_holds_the_defaults() -> None:
 
 
 def test_values_of_the_file_are_taken(tmp_path: Path) -> None:
-    """What stands in the file takes the place of the default, in tables and in tables of tables."""
+    """A value in the file replaces the default, in tables and in tables of tables."""
     settings = load(
         tmp_path,
         """

@@ -64,7 +64,8 @@ async def test_post(http_client: httpx.AsyncClient, measure: Measure) -> None:
 
 LIBRARY = '''"""Benchmarks of {package}."""
 
-# Add one for each function whose time matters.
+# Add one like this for each function whose time matters. Call the function in the
+# block `with timer`, with the input of a usual day.
 
 import subprocess
 import sys
@@ -80,13 +81,6 @@ def test_import(measure: Measure) -> None:
                 [sys.executable, "-c", "import {package}"],
                 check=True,
             )
-
-
-# def test_function(measure: Measure) -> None:
-#     """Call a function with the input of a usual day."""
-#     for timer in measure():
-#         with timer:
-#             {package}.function(...)
 '''
 
 

@@ -1,4 +1,4 @@
-"""What `plumbline doctor` says of a trial: a check per line, and for each that failed what to change in which file."""
+"""The report of `plumbline doctor`: one line per check, and for each failed check the file and the change to make."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence

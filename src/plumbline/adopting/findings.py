@@ -1,4 +1,4 @@
-"""What `plumbline init` finds in the files of a repository. Each finding says where it was seen."""
+"""Findings of `plumbline init` in the files of a repository, each with the place where it was seen."""
 
 from typing import Literal
 
@@ -39,7 +39,7 @@ class FoundVariable(Struct, frozen=True):
 
 
 class FoundInstall(Struct, frozen=True):
-    """How the project is installed."""
+    """The settings for installing the project."""
 
     python: str = ""  # as `python` in settings.toml, if .python-version and requires-python do not say it
     lock: str = ""  # such as "uv.lock"

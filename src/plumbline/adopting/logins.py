@@ -1,4 +1,4 @@
-"""How a user could log in to an application, by its OpenAPI document and its settings."""
+"""Find ways to log in to an application in its OpenAPI document and its settings."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence

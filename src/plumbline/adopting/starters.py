@@ -1,4 +1,4 @@
-"""Which starter benchmarks an application gets, by what it answered."""
+"""Choose the starter benchmarks of an application by its answers to requests."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""What was seen when an application ran on the servers of a run: evidence for `init` and `doctor`."""
+"""Evidence for `init` and `doctor`: observations of an application that ran on the servers of a run."""
 
 import ast
 from collections.abc import Mapping
@@ -84,7 +84,7 @@ class ReadVariable(Struct, frozen=True):
 
 
 class Tried(Struct, frozen=True):
-    """How far an application came with its settings, and what was seen."""
+    """The result of trying to start an application with its settings."""
 
     failed: Stage | None = None  # the stage that failed; None if all went well
     message: str = ""  # the whole message of the failure

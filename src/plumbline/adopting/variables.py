@@ -67,7 +67,7 @@ def missing_variables(
 
 
 class Sources:
-    """Tells who sets a variable: [env], the environment, or a `.env` file."""
+    """The places that can set a variable: [env], the environment, and `.env` files."""
 
     def __init__(self, env: Collection[str], environ: Mapping[str, str], folders: Iterable[str], root: Path) -> None:
         """`env`: the names in the tables `env` of the settings. `environ`: the environment of this process."""

@@ -1,4 +1,4 @@
-"""Whether `plumbline init` may log in to the application, and what it says about that."""
+"""Ask whether `plumbline init` may log in to the application, and describe the login in its output."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What `plumbline init` proposes: it tries each application that it has found until one starts."""
+"""The proposal of `plumbline init`: try each application that it has found until one starts."""
 
 import json
 import re
@@ -38,7 +38,7 @@ SERVED = ("asgi", "wsgi", "command")  # the keys of [app] that say what is serve
 
 
 class Proposal(Struct, frozen=True):
-    """What is proposed for one application, and how far it came with that."""
+    """The proposal for one application, with the result of trying it."""
 
     application: FoundApplication | None
     settings: str  # the text of settings.toml

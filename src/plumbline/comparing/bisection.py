@@ -35,7 +35,7 @@ class Slower:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step has found. `why` is the reason for a skip, or for a good commit that was not measured."""
+    """The result of a step. `why` is the reason for a skip, or for a good commit that was not measured."""
 
     answer: Answer
     judgement: Judgement | None = None

@@ -1,4 +1,4 @@
-"""Where counts came from: the lines of the project's own code that led to statements and commands."""
+"""Call sites of counts: the lines of the project's own code that led to statements and commands."""
 
 from collections import defaultdict
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How long one callback holds an event loop, in the test's process and those of the code under test."""
+"""The longest time that one callback holds an event loop, in the test's process and those of the code under test."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -10,7 +10,7 @@ _SYSTEM_SCHEMAS = {"pg_catalog", "information_schema", "pg_toast"}
 
 
 class Read(NamedTuple):
-    """What one execution of a statement read."""
+    """The rows and buffers that one execution of a statement read."""
 
     rows: float  # of the user's tables
     buffers: float  # of PostgreSQL's cache, whether they were in it or not

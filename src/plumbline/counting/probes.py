@@ -145,7 +145,10 @@ def _of_probe(found: Sequence[tuple[str, dict[str, Any]]], name: str) -> Iterato
 
 
 class Reader(Protocol):
-    """What the answers of a probe mean. `found` has the processes, each with the answer of its probe for one round."""
+    """Read counts from the answers of a probe.
+
+    `found` has the processes, each with the answer of its probe for one round.
+    """
 
     families: Sequence[str]  # of the counts that `numbers` returns
     by_process: bool  # whether each process has families of its own, which begin with its name and a dot

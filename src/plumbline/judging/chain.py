@@ -1,4 +1,4 @@
-"""What a run adds to the history of the default branch, and the chain of changes along that branch.
+"""A run's entry in the history of the default branch, and the chain of changes along that branch.
 
 A *link* is the result of one paired comparison: the logarithm y of a benchmark's change from a base commit to the
 commit of the run, with its standard error s. Both commits were measured on one machine, so machines may differ between

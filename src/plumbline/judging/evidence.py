@@ -104,7 +104,7 @@ class BaselineEvidence(Struct, frozen=True):
 
     @property
     def suspicious(self) -> bool:
-        """Whether the slow-down may be large enough for fresh processes to confirm it."""
+        """Return whether the slow-down may be large enough for fresh processes to confirm it."""
         least = self.minimum_detectable_effect
         return self.verdict == "inconclusive" and least is not None and (self.change_high or 0.0) >= least
 

@@ -33,7 +33,7 @@ _NOT_COMPARED = {"new", "changed", "invalid", "missing", "removed"}
 
 
 class Sessions(Struct, frozen=True):
-    """What this run and earlier ones show of the difference between sessions."""
+    """Differences between sessions, in this run and earlier ones."""
 
     changes: Mapping[str, float] = {}  # of each benchmark of this run from the baseline, as logarithms
     machine: Mapping[str, float] = {}  # the part of these changes that the speed of the machine explains, if known

@@ -33,7 +33,7 @@ class Workers:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What the load has shown."""
+    """The figures of a load test."""
 
     stages: Mapping[str, Sequence[Figures]]  # by side
     pairs: Mapping[int, Sequence[tuple[Figures, Figures]]]  # by stage: base and head in each pair of windows

@@ -37,7 +37,7 @@ class LoadInvalid(Exception):
 
 
 class ArrivalRow(msgspec.Struct, array_like=True, frozen=True):
-    """When a task was due, how late it began (None if never), and whether no user was free."""
+    """The arrival of a task: the time it was due, its delay (None if it never began), and whether no user was free."""
 
     due_s: float
     late_s: float | None
@@ -45,7 +45,7 @@ class ArrivalRow(msgspec.Struct, array_like=True, frozen=True):
 
 
 class RequestRow(msgspec.Struct, array_like=True, frozen=True):
-    """When a request was due, how late it was sent, how long the answer took, its name, and the error or ""."""
+    """A request: the time it was due, its delay, the duration of the answer, its name, and the error or ""."""
 
     due_s: float
     late_s: float
@@ -55,14 +55,14 @@ class RequestRow(msgspec.Struct, array_like=True, frozen=True):
 
 
 class TickRow(msgspec.Struct, array_like=True, frozen=True):
-    """How late a timer of a Locust process was."""
+    """The delay of a timer in a Locust process."""
 
     at_s: float
     late_s: float
 
 
 class Rows(msgspec.Struct, frozen=True):
-    """What Locust's processes have recorded, in the order of time."""
+    """The records of Locust's processes, in the order of time."""
 
     arrivals: list[ArrivalRow] = []
     requests: list[RequestRow] = []

@@ -1,4 +1,4 @@
-"""When each side of a load test gets which rate. Pure."""
+"""Plan the rates of a load test over time, for each side. Pure."""
 
 import random
 from collections.abc import Sequence

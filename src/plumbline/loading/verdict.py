@@ -1,4 +1,4 @@
-"""What the figures of a load test mean: budgets, validity, and base beside head. Pure."""
+"""Judge the figures of a load test: budgets, validity, and head against base. Pure."""
 
 import math
 import statistics
@@ -32,7 +32,7 @@ class Finding(Struct, frozen=True):
 
 
 class Change(Struct, frozen=True):
-    """How much worse a figure of head is than that of base, with its interval, and what that means."""
+    """The change of a figure from base to head, with its interval and its verdict."""
 
     figure: str
     change: float

@@ -1,4 +1,4 @@
-"""What the suite run and the worker of a comparison share: keys of tests, services, and the end of a run."""
+"""Shared parts of the suite run and the worker of a comparison: keys of tests, services, and the end of a run."""
 
 import contextlib
 import os

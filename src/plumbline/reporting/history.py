@@ -1,4 +1,4 @@
-"""What the history of the default branch shows: benchmarks whose chain of changes, or whose counts, have moved."""
+"""Find benchmarks whose chain of changes, or whose counts, have moved in the history of the default branch."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

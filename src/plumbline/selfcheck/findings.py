@@ -167,7 +167,7 @@ def report_lines(found: Findings, pairs: int, gate: GateSettings) -> Iterator[st
 
 
 class Drawn(NamedTuple):
-    """What a recorded pair read of one benchmark, as logarithms."""
+    """One recorded pair's measurement of one benchmark, as logarithms."""
 
     blocks: list[float]  # differences of its blocks
     tails: dict[Tail, Reading]

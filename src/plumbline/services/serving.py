@@ -1,4 +1,4 @@
-"""How an application is served: the command of its HTTP server, and the meaning of that server's errors."""
+"""Serve an application: the command of its HTTP server, and the meaning of that server's errors."""
 
 import contextlib
 import re

@@ -1,4 +1,4 @@
-"""Whether the timings of a pytest process mean anything."""
+"""Recognise pytest processes whose timings mean nothing."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""How the project is installed, prepared and checked, and what runs beside it."""
+"""Find how a project is installed, prepared and checked, and what runs beside it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which variables a trial found, who sets each, and which are missing, from notes and from the output of a failure."""
+"""Variables that a trial found: who sets each, and which are missing, from notes and the output of a failure."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which results `plumbline accept` takes."""
+"""`plumbline accept` takes only the right results."""
 
 import argparse
 from pathlib import Path

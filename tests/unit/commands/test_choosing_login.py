@@ -1,4 +1,4 @@
-"""Whether `plumbline init` may log in, and what it says about that."""
+"""`plumbline init` asks before it logs in, and describes the login."""
 
 import sys
 from collections.abc import Callable

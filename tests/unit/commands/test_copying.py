@@ -1,4 +1,4 @@
-"""Where `init` copies the suite from in a repository that has none."""
+"""`init` finds the source of a new suite for a repository that has none."""
 
 from plumbline.commands import copying
 from tests.support.project import ROOT

@@ -1,4 +1,4 @@
-"""What `plumbline load` refuses before it starts anything, and its starter."""
+"""`plumbline load` refuses wrong calls before it starts anything; and its starter."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What `plumbline init` says about a proposal."""
+"""The messages of `plumbline init` about a proposal."""
 
 from pathlib import Path
 

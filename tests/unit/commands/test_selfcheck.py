@@ -1,4 +1,4 @@
-"""What `selfcheck --save` writes."""
+"""`selfcheck --save` writes its results into the settings."""
 
 from pathlib import Path
 

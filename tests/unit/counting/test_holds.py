@@ -1,4 +1,4 @@
-"""How long one callback holds an event loop: in the test's process and in applications, on asyncio and on uvloop."""
+"""The longest hold of an event loop by one callback: in tests and in applications, on asyncio and on uvloop."""
 
 import asyncio
 import json

@@ -97,7 +97,7 @@ async def test_a_changed_plan_that_reads_as_much_does_not_fail(count: Count, dat
 async def test_reads_count_the_same_by_each_client(
     counting: Services, count: Count, wide: asyncpg.Connection, client: str, prepared: bool
 ) -> None:
-    """Whether the client prepares its statements or not."""
+    """Prepared statements count the same as others."""
     assert counting.postgres is not None
     assert not wide.is_closed()
     url, query = counting.postgres.address.url, "SELECT sum(n) FROM wide"
@@ -130,7 +130,7 @@ async def test_reads_count_the_same_by_each_client(
 async def test_statements_that_run_others_are_counted(
     counting: Services, counter: Counter, count: Count, wide: asyncpg.Connection, statement: str
 ) -> None:
-    """What COPY, cursors, prepared statements of SQL, functions and procedures read, without a change to the data."""
+    """Count the reads of COPY, cursors, prepared statements, functions and procedures, without a change to the data."""
     assert counting.postgres is not None
     assert not wide.is_closed()
 

@@ -79,7 +79,7 @@ def test_only_a_regression_can_be_accepted() -> None:
 
 
 def test_a_new_baseline_ends_what_earlier_changes_have_accepted() -> None:
-    """What a proposed change itself accepts is kept."""
+    """Keep the acceptances of the proposed change itself."""
     accepted = {KEY: Accepted("new"), "b": Accepted("old"), "c": Accepted("old"), "d": Accepted("not recorded")}
     baseline = results(*(benchmark(key, None) for key in (KEY, "b", "c")))
 

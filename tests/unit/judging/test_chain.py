@@ -108,7 +108,7 @@ def test_a_benchmark_has_moved_if_more_than_the_tolerance_is_significant(
 
 
 def test_a_run_keeps_links_medians_and_counts() -> None:
-    """What executes nothing that differs from the base has not changed; an estimate without pairs is no link."""
+    """A benchmark that executes nothing that differs has not changed. An estimate without pairs is no link."""
     paired = benchmark(
         KEY,
         change=0.05,

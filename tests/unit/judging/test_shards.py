@@ -66,7 +66,7 @@ BROKEN = BudgetResult("p95_ms", 2.0, 2.434, kept=False)
 def test_the_verdict_is_that_of_one_run(
     others: list[Benchmark], fields: dict[str, Any], verdict: str, code: int, found: list[Kind]
 ) -> None:
-    """Whatever the second shard adds to a passing one."""
+    """The second shard, which differs, decides over the passing first one."""
     run = merged(part(1, benchmark(A), benchmark(B)), part(2, *others, **fields), fail_on=("inconclusive",))
     assert (run.verdict, run.exit_code, kinds(run)) == (verdict, code, found)
     assert run.shard is None

@@ -1,4 +1,4 @@
-"""When each side gets which rate."""
+"""The rates of both sides over time."""
 
 import random
 

@@ -24,8 +24,7 @@ threading.Thread(target=threading.Event().wait, daemon=True).start()
 print("ready", flush=True)
 sys.stdin.read()
 """
-GONE = 2**22 + 1
-"""Above the largest process id that Linux gives."""
+GONE = 2**22 + 1  # above the largest process id of Linux
 
 IDLE = "iowait" if LINUX else "idle"
 

@@ -12,8 +12,7 @@ from plumbline.measuring.clock import Clock
 from plumbline.measuring.guards import GuardError, guarded
 from tests.support.fixtures import Until
 
-LONG_S = 30.0
-"""No test here comes near it."""
+LONG_S = 30.0  # no test here comes near it
 SHORT_S = 0.05
 
 Test = Callable[[], Awaitable[None]]
@@ -78,11 +77,11 @@ def test_a_guarded_test_keeps_its_name_and_parameters() -> None:
     """pytest finds the fixtures of a test by its signature."""
 
     async def test_of_something(redis_url: str) -> None:
-        """What it says."""
+        """Some words."""
 
     wrapped = guarded(test_of_something, LONG_S)
 
-    assert (wrapped.__name__, wrapped.__doc__) == ("test_of_something", "What it says.")
+    assert (wrapped.__name__, wrapped.__doc__) == ("test_of_something", "Some words.")
     assert wrapped.__wrapped__ is test_of_something  # type: ignore[attr-defined]
 
 
@@ -464,7 +463,7 @@ async def failing_at_it() -> None:
 
 @pytest.mark.parametrize("test", [swallowing, failing_at_it])
 def test_an_interruption_that_a_test_swallows_is_raised_after_it(test: Callable[[], Awaitable[None]]) -> None:
-    """Whether the test passes or fails. Without a signal, and afterwards, nothing changes."""
+    """It is raised if the test passes and if it fails. Without a signal, and afterwards, nothing changes."""
     before = signal.getsignal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt), asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:

@@ -7,6 +7,7 @@ from plumbline.reporting import junit
 from plumbline.results.schema import BudgetResult, Results, TestOutcome, UnjudgedPackage, Verdict
 from tests.support.report_samples import NASTY, benchmark, results, small, unmeasured
 
+# The attributes that GitLab and Jenkins read.
 ATTRIBUTES = {
     "testsuites": {"name", "tests", "failures", "errors", "skipped", "time"},
     "testsuite": {"name", "tests", "failures", "errors", "skipped", "time", "timestamp"},
@@ -18,7 +19,6 @@ ATTRIBUTES = {
     "skipped": {"type", "message"},
     "system-out": set(),
 }
-"""What the readers of GitLab and Jenkins know."""
 
 
 def parsed(run: Results) -> Element:

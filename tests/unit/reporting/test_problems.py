@@ -172,7 +172,7 @@ def test_inconclusive_benchmarks_are_problems_if_they_fail_the_run() -> None:
 
 
 def test_a_failed_test_has_its_line() -> None:
-    """Where pytest has found it; a message of nothing is no cause."""
+    """Its problem has the line that pytest reports, and no cause if its message is empty."""
     run = results(tests=[TestOutcome("test_a.py::test_b", "failed", 0.1, line=7)])
 
     assert [(one.line, one.causes) for one in find_problems(run)] == [(7, [])]

@@ -62,8 +62,8 @@ class Owner:
         self.directory = Path(directory)
         self.pids = [int(pid) for pid in pids.split(",")]
         self.record = Path(os.environ["XDG_CACHE_HOME"]) / "plumbline" / "runs" / f"{self.run}.json"
+        # The record of a run that was killed while it wrote.
         self.half_record = self.record.with_suffix(".making")
-        """Of a run that was killed while it wrote."""
         self.lock = self.record.with_suffix(".lock")
 
     def kill(self) -> None:

@@ -1,1 +1,1 @@
-"""What the files of a project say of its application. Nothing is imported or run."""
+"""Read about an application in the files of its project. Nothing is imported or run."""

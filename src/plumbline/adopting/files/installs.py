@@ -1,4 +1,4 @@
-"""How the project is installed, as far as it differs from what Plumbline finds by itself."""
+"""Settings for installing the project, if Plumbline's own defaults would not do it right."""
 
 import ast
 import re

@@ -29,7 +29,7 @@ class Start(NamedTuple):
 
 
 class Docker(NamedTuple):
-    """What a Dockerfile says."""
+    """The content of a Dockerfile."""
 
     file: str
     images: list[tuple[int, str]]  # with line numbers

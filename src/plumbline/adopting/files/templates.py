@@ -44,7 +44,7 @@ MADE_UP = {"plumbline", LONG, FERNET}
 
 
 class Place(NamedTuple):
-    """What a variable says of a server."""
+    """The part of a server's address that a variable holds."""
 
     server: Server
     part: Part

@@ -101,7 +101,7 @@ class Module:
 
     @property
     def is_aside(self) -> bool:
-        """Whether it belongs to documentation or examples."""
+        """Return whether the file belongs to documentation or examples."""
         return not ASIDE.isdisjoint(self.path.split("/"))
 
 

@@ -26,7 +26,7 @@ sys.path[:] = [folder for folder in sys.path if folder not in OURS]
 
 
 class Look:
-    """What has been found so far."""
+    """The findings so far, in a file."""
 
     def __init__(self, file: str, root: str) -> None:
         self._file = file

@@ -15,10 +15,8 @@ LEAST_BLOCKS_OF_SLOW = 3
 MOST_BLOCKS, MOST_BLOCKS_OF_TAIL = 512, 2048  # the second one if some calls look slower
 # A benchmark gets at least LEAST_BLOCKS, or as many as fit into this time, but at least LEAST_BLOCKS_OF_SLOW.
 LEAST_MEASURED_S = 0.4
-# The target duration of a block. A sample that takes longer is a block by itself. Short blocks are better, because the
-# speed of a disturbed machine changes within tens of milliseconds. Measured there for equal times: 48 blocks of one
-# 2 ms request have a tenth of the variance of 4 blocks of twelve requests, and 60 blocks of two queries have a third of
-# the variance of 12 blocks of twenty queries.
+# The target duration of a block. A longer sample is a block by itself. Short blocks vary less, because the speed of a
+# disturbed machine changes within tens of milliseconds: in equal time, a third to a tenth of the variance.
 BLOCK_S = 0.0004
 MOST_SAMPLES = 40
 WARM_UP_S = 0.008

@@ -13,7 +13,7 @@ MOST_BATCHES, LEAST_IN_BATCH = 10, 10
 
 
 class Reading(NamedTuple):
-    """What a pair reads of one tail."""
+    """One pair's measurement of one tail."""
 
     difference: float  # log(head / base)
     spread: float  # its standard error by the samples, times the root of their number

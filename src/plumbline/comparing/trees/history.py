@@ -9,7 +9,7 @@ SHOWN = 10  # characters of a hash
 
 @dataclass(frozen=True)
 class Commit:
-    """What git knows of a commit."""
+    """A commit in git."""
 
     name: str  # the full hash
     author: str

@@ -181,7 +181,7 @@ class _Package:
 
     @property
     def is_alike(self) -> bool:
-        """Whether the installed package fits base's pin, too."""
+        """Return whether the installed package also fits base's pin."""
         if self.before is None or not self.has:
             return self.before is None and not self.has
         return fits(self.before, self.has, self._origin)

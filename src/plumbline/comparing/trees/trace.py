@@ -140,7 +140,7 @@ def source_of(path: Path) -> Path:
 
 
 class Stages:
-    """Tells the processes of a rehearsal which benchmarks they run for. Does nothing if no calls are recorded."""
+    """Announce to the processes of a rehearsal which benchmarks they run for. Do nothing if no calls are recorded."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._folder = Path(environ.get(TRACE, os.devnull)).parent

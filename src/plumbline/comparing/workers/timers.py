@@ -69,7 +69,7 @@ class SlowedTimer(WorkerTimer):
 
 
 class _SharedTimer(WorkerTimer):
-    """Tells the application, by shared memory, when a block is timed."""
+    """A timer that shows the application, in shared memory, when a block is timed."""
 
     def __init__(self, samples_s: list[float], folder: Path) -> None:
         super().__init__(samples_s)

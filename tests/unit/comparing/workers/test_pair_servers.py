@@ -1,4 +1,4 @@
-"""Which servers and databases both sides share. Comparisons with them are in test_compare_elsewhere.py."""
+"""The servers and databases that both sides share. Comparisons with them are in test_compare_elsewhere.py."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What runs in the application's processes while they are slowed down or profiled."""
+"""Hook that slows down or profiles the processes of the application."""
 
 import os
 from collections.abc import Mapping
