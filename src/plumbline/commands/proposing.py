@@ -126,8 +126,8 @@ def _tried(root: Path, text: str, findings: Findings, application: FoundApplicat
             protected=protected,
             may_log_in=may_log_in,
         )
-        if tried.failed == "application" and findings.sql and EXISTS.search(tried.message):
-            findings = replace(findings, prepare=(), sql=())  # the application loads these files itself
+        if (other := _without_mistakes(findings, tried)) != findings:
+            findings = other
             continue
         lacking = {name: PLACEHOLDER for name in tried.missing_variables if name not in settings.env}
         if not lacking:
@@ -143,6 +143,19 @@ def _tried(root: Path, text: str, findings: Findings, application: FoundApplicat
         sqlite=tried.sqlite,
     )
     return Proposal(application, with_settings(text, proposed), proposed, tried, findings)
+
+
+def _without_mistakes(findings: Findings, tried: Tried) -> Findings:
+    """Return the findings without what the trial has refuted."""
+    if tried.failed == "application" and findings.sql and EXISTS.search(tried.message):
+        return replace(findings, prepare=(), sql=())  # the application loads these files itself
+    names_postgres = any("{postgres." in one.template for one in findings.variables)
+    if tried.failed == "prepare" and tried.sqlite and "did not connect to" in tried.message and not names_postgres:
+        # A driver of PostgreSQL is installed, but the data is in SQLite.
+        return replace(
+            findings, services={name: seen for name, seen in findings.services.items() if name != "postgres"}
+        )
+    return findings
 
 
 def _load(text: str) -> Settings:

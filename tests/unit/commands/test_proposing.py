@@ -60,6 +60,23 @@ def test_sql_files_that_the_application_loads_itself(monkeypatch: pytest.MonkeyP
     assert (proposal.tried.failed, "prepare" in proposal.settings) == (None, False)
 
 
+def test_a_driver_of_postgresql_beside_sqlite(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """PostgreSQL is off if the migrations connect to a file instead."""
+    failed = Tried(failed="prepare", message="prepare did not connect to the PostgreSQL of this run", sqlite=("a.db",))
+
+    def trial(settings: Settings, *_: object, **__: object) -> Tried:
+        return Tried() if settings.backend_of("postgres") == "off" else failed
+
+    monkeypatch.setattr(proposing, "try_application", trial)
+    migrate = FoundCommand("django", ("python", "manage.py", "migrate"), "manage.py:1")
+
+    proposal = proposing._tried(
+        tmp_path, "", Findings(prepare=(migrate,), services={"postgres": "x"}), SHOP, may_log_in=lambda *_: False
+    )
+
+    assert proposal.tried.failed is None
+
+
 def test_a_setting_that_stays_is_named() -> None:
     own = 'prepare = [["python", "seed.py"], ["alembic", "upgrade", "head"]]\n'
     found = Proposed("", "prepare", ["alembic", "upgrade", "head"], "alembic.ini")
