@@ -32,10 +32,21 @@ def test_a_generator_that_is_late_makes_the_run_invalid() -> None:
     late = figures(generator_late_ms=30, p99_ms=90, sent=700)
     assert "wanted 100 arrivals/s, reached 70/s" in validity(late, SETTINGS)
     assert [one.verdict for one in judge_head([late], SETTINGS)] == ["invalid"]
-    assert validity(figures(generator_late_ms=30, p99_ms=600), SETTINGS) == ""  # its own part is small
+    # Of a real run: a server that answers in 1 ms, and tasks that take 6 ms of the generator's time.
+    busy = figures(generator_late_ms=286, p99_ms=5901, waited_share=0.9, on_time_s=[0.9] * 100, error_share=0.1)
+    assert [one.verdict for one in judge_head([busy], SETTINGS)] == ["invalid"]
     assert validity(figures(generator_late_ms=15), SETTINGS) == ""
     assert "nothing arrived" in validity(figures(arrivals=0), SETTINGS)
     assert "sent no requests" in validity(figures(requests=0), SETTINGS)
+
+
+def test_delays_of_the_generator_do_not_break_a_budget() -> None:
+    [p99, _] = judge_head([figures(generator_late_ms=15, p99_ms=90)], SETTINGS)
+    assert p99.verdict == "inconclusive"
+    assert "p99 90 ms, the budget is 50 ms, but up to 45 ms may be the load generator's own" in p99.text
+    assert judge_head([figures(generator_late_ms=15, p99_ms=96)], SETTINGS)[0].verdict == "regression"
+    busy = figures(generator_late_ms=15, waited_share=0.3, p99_ms=4000, on_time_s=[0.09] * 700)
+    assert "no user was free" in validity(busy, SETTINGS)
 
 
 def test_too_few_users_are_not_taken_for_a_slow_application() -> None:
