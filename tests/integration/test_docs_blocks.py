@@ -220,7 +220,7 @@ def check_command(words: list[str], block: Block) -> None:
     match words:
         case []:
             pass
-        case ["nox", *rest]:
+        case [name, *rest] if re.fullmatch(r"nox(==[\d.]+)?", name):
             check_nox(rest)
         case ["python", "-m", "scripts.busy_loops", _, *rest]:
             check_command(rest, block)

@@ -228,7 +228,7 @@ def test_inputs_and_outputs_of_the_action() -> None:
     """The page on GitHub lists those of action.yml, with their defaults."""
     action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
     page = (DOCS / "how-to" / "github.md").read_text(encoding="utf-8")
-    inputs, outputs = page.partition("| input |")[2].split("| output |")
+    inputs, outputs, _ = re.split(r"\| (?:output|session) \|", page.partition("| input |")[2])
     defaults = {
         name: default.strip("`") for name, default in re.findall(r"^\| `([\w-]+)` \| (\S+) \|", inputs, re.MULTILINE)
     }

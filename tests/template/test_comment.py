@@ -1,20 +1,24 @@
-"""The comment on GitHub: its step runs on results of a harmless change and of a hostile one."""
+"""The comment on GitHub: the steps that take the results and post, and the text for a hostile fork's results."""
 
+import base64
 import json
 import os
 import re
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 from msgspec.structs import replace
 
-from plumbline.reporting.problems import find_problems
-from plumbline.results.files import dump_results
-from plumbline.results.schema import BudgetResult, Cause, CountGrowth, Problem, Reason, TestOutcome
-from tests.support.report_samples import benchmark, judged, results, small
+from plumbline.reporting import github
+from plumbline.results.files import ResultsError, decode_results, dump_results
+from plumbline.results.schema import BudgetResult, CountGrowth, Kind, Reason, TestOutcome, UnjudgedPackage
+from tests.support.project import Done
+from tests.support.report_samples import benchmark, results
 from tests.template.test_pipelines import COMMENT, evaluate, load, run, substitute
 
 # The longest comment that GitHub accepts.
@@ -29,7 +33,7 @@ options = dict(zip(words, words[1:]))
 if words[:2] == ["run", "download"]:
     if not (state / "artifact").exists():
         sys.exit("no artifact matches any of the names or patterns provided")
-    shutil.copytree(state / "artifact", options["--dir"])
+    shutil.copytree(state / "artifact", options["--dir"], symlinks=True)
     sys.exit()
 [path] = [word for word in words if word.startswith("repos/")]
 method = options.get("--method", "GET")
@@ -37,9 +41,9 @@ if method == "GET":
     known = json.loads((state / "known.json").read_text())
     command = ["jq", "--raw-output", options["--jq"]]
     sys.exit(subprocess.run(command, input=json.dumps(known[path]), text=True).returncode)
-with (state / "written.jsonl").open("a") as file:
-    body = json.loads(pathlib.Path(options["--input"]).read_text())["body"]
-    file.write(json.dumps([method, path, body]) + "\\n")
+name, _, file = options["-F"].partition("=@")
+with (state / "written.jsonl").open("a") as written:
+    written.write(json.dumps([method, path, {{name: pathlib.Path(file).read_text()}}]) + "\\n")
 """
 MARK = "<!-- performance report -->\n"
 SHA = "a" * 40
@@ -51,94 +55,109 @@ OTHERS = [
 ]
 
 
-def comment(
-    folder: Path, results: str | None, pulls: object = OPEN, comments: object = OTHERS, branch: str = "change"
-) -> list[Any]:
-    """Run the step on a results.json. Return the request that it sends: method, path and body."""
-    if not shutil.which("jq"):
-        pytest.skip("the step takes jq, which GitHub's runners have")
+def step(folder: Path, job: str, name: str, contexts: Mapping[str, Any], **environ: str) -> Done:
+    """Run a step of the workflow with a replacement for GitHub's command line."""
+    [found] = [one for one in load(COMMENT)["jobs"][job]["steps"] if one.get("name") == name]
     (folder / "bin").mkdir()
     (folder / "bin" / "gh").write_text(GH)
     (folder / "bin" / "gh").chmod(0o755)
     (folder / "work").mkdir()
-    if results is not None:
-        (folder / "artifact" / "perf-results").mkdir(parents=True)
-        (folder / "artifact" / "perf-results" / "results.json").write_text(results, encoding="utf-8")
-        (folder / "artifact" / "perf-results" / "report.md").write_text("@everyone", encoding="utf-8")
+    (folder / "step.sh").write_text(found["run"])
+    own = {name: substitute(value, contexts) for name, value in found["env"].items()}
+    environ |= {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "STATE": str(folder)}
+    done = run(["bash", "-e", str(folder / "step.sh")], folder / "work", own | environ)
+    assert done.code == 0, done.output
+    return done
+
+
+def post(
+    folder: Path, report: str, pulls: object = OPEN, comments: object = OTHERS, branch: str = "change"
+) -> list[Any]:
+    """Post a report. Return the request that the step sends: method, path and fields."""
+    if not shutil.which("jq"):
+        pytest.skip("the replacement for GitHub's command line takes jq")
     known = {"repos/owner/name/pulls": pulls, "repos/owner/name/issues/4/comments": comments}
     (folder / "known.json").write_text(json.dumps(known))
     run_of = {"id": 9, "name": "performance", "event": "pull_request", "head_branch": branch, "head_sha": SHA}
     run_of |= {"html_url": RUN_URL, "head_repository": {"owner": {"login": "fork"}}}
-    contexts = {"github": {"token": "t", "repository": "owner/name", "event": {"workflow_run": run_of}}}
-    job = load(COMMENT)["jobs"]["comment"]
-    assert evaluate(job["if"], contexts)
-    environ = {name: substitute(str(value), contexts) for name, value in job["env"].items()}
-    environ |= {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "STATE": str(folder)}
-    (folder / "step.sh").write_text(job["steps"][0]["run"])
-    done = run(["bash", "-e", str(folder / "step.sh")], folder / "work", environ)
-    assert done.code == 0, done.output
+    needs = {"render": {"outputs": {"report": base64.b64encode(report.encode()).decode()}}}
+    event = {"token": "t", "repository": "owner/name", "event": {"workflow_run": run_of}}
+    step(folder, "comment", "Comment", {"github": event, "needs": needs})
     written = folder / "written.jsonl"
     return [json.loads(line) for line in written.read_text().splitlines()] if written.exists() else []
 
 
-def without_code(body: str) -> str:
-    """Return a Markdown text without code, in which nothing has an effect."""
-    assert "``" not in body
-    return re.sub(r"`[^`\n]*`", "CODE", body)
+# ---- posting
 
 
 def test_comment_is_made(tmp_path: Path) -> None:
-    """The comment is at the open pull request of the measured commit and has what a reviewer must know."""
-    run = judged(small())
-    [[method, path, body]] = comment(tmp_path, dump_results(replace(run, problems=find_problems(run))))
+    """The comment is at the open pull request of the measured commit. It ends with who wrote it, and with the run."""
+    [[method, path, fields]] = post(tmp_path, "## ✅ Pass\n\n<details>\n</details>\n")
     assert (method, path) == ("POST", "repos/owner/name/issues/4/comments")
-    assert body.startswith(f"{MARK}## ❌ invalid\n\n6 benchmarks: 1 improvement, ")
-    assert f"[The run]({RUN_URL}) has the whole report." in body
-    assert "\n- slower than baseline: `test_redis.py::test_publish_latency`\n" in body
-    assert "\n| `test_redis.py::test_publish_latency` | regression | 57.1 µs | 61.7 µs | +8.1 % |\n" in body
-    assert "\n| `test_redis.py::test_get[100 B]` | pass, over budget | 57.1 µs | 57.4 µs | +0.5 % |\n" in body
-    assert "\n- `test_redis.py::test_publish_latency`: `slower than the baseline in 5 fresh processes`\n" in body
-    assert "\n- `test_redis.py::test_get[100 B]`: `budget p95 2.43 ms > 2 ms`\n" in body
-    assert "- failed: `test_readiness.py::test_login`: " in body
-    assert "@" not in body
-
-
-def test_comment_shows_only_evidence(tmp_path: Path) -> None:
-    """It shows the medians of pairs, and no change that was not judged."""
-    paired = {"base_samples_s": [1e-3, 2e-3, 3e-3], "head_samples_s": [4e-3]}
-    run = results(
-        benchmark("a.py::test_a", "regression", change=1.0, **paired),
-        benchmark("a.py::test_b", "inconclusive", change=1.05, change_low=None, change_high=None),
-    )
-    [[_, _, body]] = comment(tmp_path, dump_results(run))
-    assert "\n| `a.py::test_a` | regression | 2 ms | 4 ms | +100 % |\n" in body
-    assert "\n| `a.py::test_b` | inconclusive |  | 57.4 µs |  |\n" in body
-
-
-def test_comment_shows_why_an_application_does_not_start(tmp_path: Path) -> None:
-    """It shows the last lines of the application's output."""
-    printed = "\n".join(f"  | line {number}" for number in range(20))
-    reason = Reason("ended", f"app is not ready\n{printed}\n  | ValueError: none")
-    [[_, _, body]] = comment(tmp_path, dump_results(results(verdict="invalid", exit_code=3, reasons=[reason])))
-    assert "\n- ended: `app is not ready`\n  - ` line 11`\n" in body
-    assert "\n  - ` ValueError: none`\n" in body
+    end = f"[The run]({RUN_URL}) has the whole report. The code of this pull request wrote these results."
+    assert fields == {"body": f"{MARK}## ✅ Pass\n\n<details>\n</details>\n\n{end}\n"}
 
 
 def test_comment_is_updated(tmp_path: Path) -> None:
     """An earlier comment of this workflow is replaced, but not one by another author with the same mark."""
     ours = {"id": 5, "user": {"login": "github-actions[bot]"}, "body": f"{MARK}old"}
-    [[method, path, body]] = comment(tmp_path, dump_results(results()), comments=[*OTHERS, ours])
+    [[method, path, fields]] = post(tmp_path, "new", comments=[*OTHERS, ours])
     assert (method, path) == ("PATCH", "repos/owner/name/issues/comments/5")
-    assert body.startswith(f"{MARK}## ✅ pass\n")
+    assert fields["body"].startswith(f"{MARK}new\n")
+
+
+@pytest.mark.parametrize("pulls", [[], OPEN[:1]], ids=["closed", "old"])
+def test_comment_is_not_made(tmp_path: Path, pulls: object) -> None:
+    """There is no comment without a pull request, or if a newer commit was pushed."""
+    assert post(tmp_path, "new", pulls) == []
+
+
+def test_comment_that_is_as_long_as_a_report_can_be(tmp_path: Path) -> None:
+    """GitHub accepts it."""
+    [[_, _, fields]] = post(tmp_path, "a" * github.COMMENT_BYTES, branch="$(touch pwned)")
+    assert len(fields["body"]) <= MOST_CHARACTERS
+    assert len(fields["body"].encode()) <= MOST_BYTES
+    assert not [*tmp_path.rglob("pwned")]
+
+
+def test_comment_only_of_pull_requests_with_a_report() -> None:
+    """Other runs of the workflow `performance` start no job."""
+    jobs = load(COMMENT)["jobs"]
+    for event in ("pull_request", "push"):
+        contexts = {"github": {"event": {"workflow_run": {"event": event}}}}
+        assert evaluate(jobs["render"]["if"], contexts) == (event == "pull_request")
+    for report in ("", "IyMgUGFzcw=="):
+        assert bool(evaluate(jobs["comment"]["if"], {"needs": {"render": {"outputs": {"report": report}}}})) == (
+            report != ""
+        )
+
+
+# ---- what is taken of the artifact
+
+
+@pytest.mark.parametrize("kind", ["file", "no artifact", "no file", "link", "folder", "too large"])
+def test_only_a_file_of_limited_size_is_taken(tmp_path: Path, kind: str) -> None:
+    """Files of an earlier run that were committed are no results either."""
+    results_file = tmp_path / "artifact" / "perf-results" / "results.json"
+    if kind != "no artifact":
+        results_file.parent.mkdir(parents=True)
+        (results_file.parent / "report.md").write_text("forged")
+    if kind in ("file", "too large"):
+        results_file.write_text("{}")
+    if kind == "too large":
+        os.truncate(results_file, 20_000_001)
+    if kind == "link":
+        results_file.symlink_to("/etc/hostname")
+    if kind == "folder":
+        results_file.mkdir()
+
+    step(tmp_path, "render", "Results", {"github": {}}, FOLDER=".", RUNNER_TEMP=str(tmp_path / "temp"))
+
+    taken = sorted(path.name for path in (tmp_path / "work" / "perf-results").iterdir())
+    assert taken == (["results.json"] if kind == "file" else [])
 
 
 OLD = dump_results(results())
-
-
-@pytest.mark.parametrize(("found", "pulls"), [(None, OPEN), (OLD, []), (OLD, OPEN[:1])], ids=["none", "closed", "old"])
-def test_comment_is_not_made(tmp_path: Path, found: str | None, pulls: object) -> None:
-    """There is no comment without results, without a pull request, or if a newer commit was pushed."""
-    assert comment(tmp_path, found, pulls) == []
 
 
 @pytest.mark.parametrize(
@@ -153,69 +172,84 @@ def test_comment_is_not_made(tmp_path: Path, found: str | None, pulls: object) -
         dump_results(results(benchmark("a"))).replace('"passed"', '"@everyone"'),
         dump_results(results(benchmark("a", "regression", reasons=["x"]))).replace('"ended"', '"@everyone"'),
         dump_results(results(benchmark("a", budgets=[BudgetResult("p95_ms", 1, 2, kept=False)]))).replace("[{", "[3, {"),
-        OLD.replace("{", '{"padding": "' + "x" * 20_000_000 + '",', 1),
         "[" * 100_000,
     ],
-    ids=range(11),
+    ids=range(10),
 )
-def test_comment_of_what_are_no_results(tmp_path: Path, hostile: str) -> None:
-    """A file that is not a result of Plumbline is not posted."""
-    assert comment(tmp_path, hostile) == []
+def test_comment_of_what_are_no_results(hostile: str) -> None:
+    """A file that is not a result of Plumbline cannot be read, so there is nothing to post."""
+    with pytest.raises(ResultsError):
+        decode_results(hostile.encode(), Path("results.json"))
 
 
+# ---- the text
+
+PARSER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 HOSTILE = [
-    "@octocat and @org/team",
+    "@octocat and @org/team and a@evil.example",
     "![image](https://evil.example/i.png)",
     "[link](https://evil.example)",
-    "https://evil.example www.evil.example",
+    "https://evil.example HTTP://evil.example www.evil.example WWW.evil.example",
     "<img src=https://evil.example/i.png><script>",
     "&#64;octocat",
     "` @octocat ``` @octocat ~~~",
     "a\n\n@octocat\r\n# Title\n| @octocat |\u2028@octocat\u0085@octocat",
     "\\` @octocat | @octocat \\",
-    "#1 org/name#2 GH-3 " + "a" * 40,
+    "#1 org/name#2 GH-3 gh-3 | https://github.com/owner/name/issues/1",
     "\u202e\u200b\x1b[31m\x00",
-    "$(touch pwned)`touch pwned`\"';touch pwned;#",
-    "\\(env.GH_TOKEN)",
+    "</pre></details><!--",
+    f"{MARK}## ✅ Pass",
+    "# ✅ Pass",
+    "1. @octocat",
+    "-----",
     "",
 ]
+TITLES = {"❌ Regression", "❌ Invalid", "What failed", "Failed tests", "Notes", "Last 3 runs on CODE"}
+TAGS = {f"<{end}{name}>" for name in ("details", "summary", "pre", "code", "br") for end in ("", "/")}
 
 
-def test_comment_of_a_hostile_fork(tmp_path: Path) -> None:
-    """No text of the results has an effect in the comment, and nothing is executed."""
-    slow = [
-        benchmark(
-            f"{text}{number}",
-            "regression",
-            description=text,
-            warnings=[text],
-            reasons=[Reason("ended", text, subjects=[text]), Reason("count_grown", counts=[CountGrowth(text, 1, 2)])],
-            budgets=[BudgetResult(text, 1, 2, kept=False)],
-        )
-        for number, text in enumerate(HOSTILE)
-    ]
-    failed = [TestOutcome(text, "failed", 0.1, f"E   {text}\n{text}") for text in HOSTILE]
-    problems = [Problem(one.key, "regression", [], [Cause("function", one.description)], "") for one in slow[::2]]
-    reasons = [Reason("not_collected", text, subjects=[text]) for text in HOSTILE]
-    run = results(*slow, tests=failed, verdict="regression", exit_code=1, reasons=reasons, problems=problems)
-    evil = dump_results(run)
-    [[_, _, body]] = comment(tmp_path, evil, branch=HOSTILE[-3])
-    rest = without_code(body).removeprefix(MARK).replace(f"[The run]({RUN_URL})", "")
-    assert "octocat" in body
-    assert not re.search(r"[@<>&`\\#!\[\]()\x00-\x09\x0b-\x1f\u0085\u2028\u202e\u200b]", rest.removeprefix("## ❌"))
-    assert not re.search("octocat|evil|://|www|pwned|GH_TOKEN", rest)
-    assert "t" not in re.findall(r"`t`", body)
-    assert not [*tmp_path.rglob("pwned")]
+def shown(body: str) -> tuple[list[str], list[str], str]:
+    """Return the titles of a comment, the targets of its links and images, and its text outside of code."""
+    blocks = PARSER.parse(body)
+    parts = [part for block in blocks for part in block.children or []]
+    html = [one.content for one in [*blocks, *parts] if one.type in ("html_inline", "html_block")]
+    assert {*re.findall("<[^>]*>?", "".join(html))} <= TAGS
+    inside = [re.sub("<pre>.*?</pre>", "", text, flags=re.DOTALL) for text in html]
+    titles, texts = list[str](), list[str]()
+    for block, before in zip(blocks[1:], blocks, strict=False):
+        assert block.type not in ("ordered_list_open", "blockquote_open", "hr", "fence", "code_block")
+        text = "".join("CODE" if one.type == "code_inline" else one.content for one in block.children or [])
+        (titles if before.type == "heading_open" else texts).append(text)
+    targets = [str(one.attrs.get("href") or one.attrs.get("src")) for one in parts if one.attrs]
+    return titles, targets, "\n".join([*texts, *inside])
 
 
-def test_comment_fits(tmp_path: Path) -> None:
-    """Long names are left out whole if there is no room for all."""
-    slow = [benchmark(f"{number}{'€µ🐌' * 300}", "regression", reasons=["🐌" * 999]) for number in range(300)]
-    evil = dump_results(results(*slow, verdict="regression", exit_code=1, reasons=[one.key for one in slow]))
-    [[_, _, body]] = comment(tmp_path, evil)
-    assert len(body) <= MOST_CHARACTERS
-    assert len(body.encode()) <= MOST_BYTES
-    assert body.count("`") % 2 == 0
-    assert "Left out here: 250 more." in body
+@pytest.mark.parametrize("text", HOSTILE)
+def test_comment_of_a_hostile_fork(text: str) -> None:
+    """No text of the results has an effect in the comment: no markup, mention, link or reference."""
+    slow = benchmark(
+        f"{text}1",
+        "regression",
+        description=text,
+        operation=text,
+        operations=2,
+        warnings=[text],
+        reasons=[Reason("ended", text, subjects=[text]), Reason("count_grown", counts=[CountGrowth(text, 1, 2)])],
+        budgets=[BudgetResult(text, 1, 2, kept=False)],
+    )
+    skipped, failed = TestOutcome("a", "skipped", 0.1, text), TestOutcome(text, "failed", 0.1, f"E   {text}\n{text}")
+    kinds: tuple[Kind, ...] = ("ended", "not_collected", "shard_missing", "no_baseline")
+    reasons = [Reason(kind, text, subjects=[text]) for kind in kinds]
+    first = results(slow, tests=[skipped, failed], verdict="regression", exit_code=1, reasons=reasons)
+    names = {"base": text, "revision": text, "commits": 2, "baseline": text, "baseline_commit": text, "profile": text}
+    first = replace(first, **names, notes=[text], service_lines=[text], base_differences=[text])
+    first = replace(first, unjudged_packages=[UnjudgedPackage(text, "not_installed", text, text, text, text)])
+    first = replace(first, environment=replace(first.environment, dirty=False, branch=text, packages={text: text}))
+    shard = replace(first, verdict="invalid", exit_code=3, commits=0, reasons=reasons[2:], benchmarks=[])
+    trend = [replace(first, environment=replace(first.environment, branch="main"))] * 3
 
-
+    for one in (first, shard):
+        titles, targets, rest = shown(github.markdown(decode_results(dump_results(one).encode(), Path("a")), runs=trend))
+        assert {*titles} <= TITLES
+        assert targets == []
+        assert not re.search(r"@\w|://|www\.|#\w|GH-\d", rest.replace("&#", ""), re.IGNORECASE), rest

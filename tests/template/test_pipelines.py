@@ -1,5 +1,6 @@
 """The pipelines for GitHub and GitLab: their schemas, and their shell steps in a small project."""
 
+import base64
 import json
 import os
 import re
@@ -14,15 +15,20 @@ from typing import Any
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
+from plumbline.adopting.pipelines import MEASURE, pipelines_at_root
 from plumbline.reporting.github import MOST
+from plumbline.results.files import dump_results, keep_run
 from plumbline.settings_file import load_settings
 from tests.support.documentation import DOCS, blocks_of
 from tests.support.project import ROOT, STEADY_SETTINGS, Done, Project, copy_for_all
+from tests.support.report_samples import benchmark, results
 
 GITHUB = ROOT / ".github" / "workflows" / "performance.yml"
 COMMENT = ROOT / ".github" / "workflows" / "performance-comment.yml"
 HISTORY = ROOT / "template" / ".github" / "workflows" / "performance-history.yml"
+CI = ROOT / ".github" / "workflows" / "ci.yml"
 ACTION = ROOT / "action.yml"
 GITLAB = ROOT / ".gitlab" / "performance.yml"
 FOLDER = "services/shop"  # of a second suite in the same repository
@@ -169,15 +175,28 @@ def test_actions_are_pinned() -> None:
     """Each action is pinned to the hash of a commit, with its version in a comment, and everywhere to the same one."""
     texts = [*(path.read_text() for path in (GITHUB, COMMENT, HISTORY, ACTION)), SHARDS]
     uses = [line for text in texts for line in text.splitlines() if "uses:" in line]
-    assert len(uses) == 6 + 6 + 6 + 8
+    assert len(uses) == 6 + 3 + 6 + 6 + 8
     for line in uses:
         assert re.fullmatch(r" +(- )?uses: actions/[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
     pins = {line.partition("uses: actions/")[2] for line in uses}
     assert len(pins) == len({re.split("[@/]", pin)[0] for pin in pins} | {"cache/save", "cache/restore"})
 
 
+def test_nox_and_uv_are_pinned() -> None:
+    """Each pipeline names their versions once, and all name the same ones. The recipes of the documentation use no uv."""
+    found = set()
+    for path in (GITHUB, COMMENT, HISTORY, ACTION, CI, GITLAB):
+        text = path.read_text()
+        for line in text.splitlines():
+            assert not re.search(r"\bpipx?\b", line) or re.search(r"""["']nox\[uv\]==.*uv==""", line), line
+        found.add(tuple(re.findall(r'(?:NOX_VERSION: "|UV_VERSION: "|nox\[uv\]==|uv==)(\d[\d.]*)', text)))
+    [(nox, _)] = found
+    recipes = "".join((DOCS / "how-to" / name).read_text() for name in ("github.md", "shards.md"))
+    assert {*re.findall("pipx run .*? ", recipes)} == {f"pipx run nox=={nox} "}
+
+
 def test_permissions() -> None:
-    """The job that runs a fork's code may only read. The job that may write runs no code of a fork."""
+    """The job that runs a fork's code may only read. A job that may write runs no code of a fork."""
     workflow = load(GITHUB)
     assert workflow["permissions"] == {"contents": "read"}
     assert "permissions" not in workflow["jobs"]["performance"]
@@ -195,8 +214,12 @@ def test_permissions() -> None:
 
     comment = load(COMMENT)
     assert comment["permissions"] == {}
-    assert comment["jobs"]["comment"]["permissions"] == {"actions": "read", "pull-requests": "write"}
-    assert [set(step) for step in steps_of(COMMENT)] == [{"name", "run"}]
+    assert {name: job["permissions"] for name, job in comment["jobs"].items()} == {
+        "render": {"actions": "read", "contents": "read"},
+        "comment": {"pull-requests": "write"},
+    }
+    assert [set(step) for step in comment["jobs"]["comment"]["steps"]] == [{"name", "env", "run"}]
+    assert steps_of(COMMENT)[0]["with"] == checkout
     assert comment[True] == {"workflow_run": {"workflows": [workflow["name"]], "types": ["completed"]}}
 
 
@@ -209,7 +232,8 @@ def test_names_are_not_put_into_the_shell() -> None:
 def test_the_action_has_the_steps_of_the_workflow() -> None:
     """Apart from its inputs, and its outputs, which are there after a failure."""
     assert [step["if"] for step in steps_of(ACTION) if step.get("name") == "Outputs"] == ["always()"]
-    assert len({step["run"] for path in (HISTORY, ACTION) for step in steps_of(path) if step.get("name") == "Nox"}) == 1
+    every = [step for path in (HISTORY, COMMENT, ACTION) for step in steps_of(path)]
+    assert len({step["run"] for step in every if step.get("name") == "Nox"}) == 1
     ours = {step.get("name", step.get("uses")): step for step in steps_of(ACTION)}
     for step in steps_of(GITHUB)[1:]:
         same = ours[step.get("name", step.get("uses"))]
@@ -249,6 +273,10 @@ def origin(environments: Path, tmp_path_factory: pytest.TempPathFactory) -> Proj
     with (project.root / ".gitignore").open("a") as file:
         file.write(".nox\n")
     shutil.copytree(project.root, project.root / FOLDER, ignore=shutil.ignore_patterns(".git"))
+    for path, text in pipelines_at_root({MEASURE: GITHUB.read_text()}, {}, FOLDER).items():
+        if text:
+            (project.root / path).parent.mkdir(parents=True)
+            (project.root / path).write_text(text)
     project.commit("A service")
     project.git("commit", "--quiet", "--allow-empty", "--message=Nothing")
     for branch, times in (("slower", "30000"), ("faster", "300")):
@@ -269,7 +297,8 @@ def check_out(origin: Project, root: Path, branch: str, folder: str = "") -> Pro
     origin.git("clone", "--quiet", f"file://{origin.root}", str(root))
     project = Project(root / folder, origin.environments)
     project.git("checkout", "--quiet", "--detach", f"origin/{branch}")
-    (project.root / ".nox").symlink_to(origin.environments)
+    for one in (root, root / FOLDER):
+        (one / ".nox").symlink_to(origin.environments)
     return project
 
 
@@ -467,8 +496,12 @@ class Runner:
         name: str = "mine",
         contexts: Mapping[str, Any] = {},
         artifacts: Mapping[str, Path] = {},
+        cached: Path | None = None,
     ) -> "Job":
-        """A job, or the steps of an action. `contexts`: such as inputs. `artifacts`: those of earlier jobs."""
+        """A job, or the steps of an action. `contexts`: such as inputs. `artifacts`: those of earlier jobs.
+
+        `cached`: the folder that the cache restores.
+        """
         github = {"event_name": event, "event": more, "workspace": str(root), "run_id": 7, "run_attempt": 1}
         github["workflow"] = name
         temporary = str(self.installed.scratch)
@@ -510,27 +543,32 @@ class Runner:
                 for artifact, folder in artifacts.items() if action == "actions/download-artifact" else ():
                     to = root / arguments["path"] / ("" if "name" in arguments else artifact)
                     shutil.copytree(folder, to, dirs_exist_ok=True)
+                if cached and action == "actions/cache/restore":
+                    shutil.copytree(cached, root / arguments["path"])
             elif step.get("name") != "Nox" or not self.environ:
                 own = {name: substitute(value, contexts) for name, value in step.get("env", {}).items()}
-                text = step["run"].replace("pipx run nox", "nox")  # which is installed here
-                done = self.shell(text, project, environ | own, step.get("shell", "bash"))
+                text = re.sub(r"pipx run nox\S*", "nox", step["run"])  # which is installed here
+                at = root / substitute(step.get("working-directory", directory), contexts)
+                done = self.shell(text, at, environ | own, step.get("shell", "bash"))
+                contexts["env"].update(self.environ)
                 result.outputs[step.get("name", "")] = done.output
                 result.code = result.code or done.code
         if outputs.exists():
             result.given = dict(line.split("=", 1) for line in outputs.read_text().splitlines())
         return result
 
-    def shell(self, text: str, project: Project, environ: Mapping[str, str], shell: str) -> Done:
+    def shell(self, text: str, folder: Path, environ: Mapping[str, str], shell: str) -> Done:
         """Run a step as GitHub does."""
         script = self.folder / "step"
         script.write_text(text)
         command = ["python"] if shell == "python" else ["bash", "-e"]
-        done = run([*command, str(script)], project.root, {**environ, **self.environ})
-        if (self.folder / "env").exists():
-            path = [*(self.folder / "path").read_text().splitlines(), environ["PATH"]]
-            lines = (self.folder / "env").read_text().splitlines()
-            self.environ = {**dict(line.split("=", 1) for line in lines), "PATH": os.pathsep.join(path)}
-            (self.folder / "env").unlink()
+        done = run([*command, str(script)], folder, {**environ, **self.environ})
+        if (path := self.folder / "path").exists():
+            self.environ["PATH"] = os.pathsep.join([*path.read_text().splitlines(), environ["PATH"]])
+            path.unlink()
+        if (file := self.folder / "env").exists():
+            self.environ |= dict(line.split("=", 1) for line in file.read_text().splitlines())
+            file.unlink()
         return done
 
 
@@ -635,10 +673,70 @@ def test_github_damaged_results(tmp_path: Path, text: bytes) -> None:
     [step] = [step for step in steps_of(ACTION) if step.get("name") == "Outputs"]
     outputs = tmp_path / "outputs"
 
-    done = run([sys.executable, "-c", step["run"]], tmp_path, {"FOLDER": ".", "GITHUB_OUTPUT": str(outputs)})
+    environ = {"FOLDER": ".", "SESSION": "ci", "GITHUB_OUTPUT": str(outputs)}
+    done = run([sys.executable, "-c", step["run"]], tmp_path, environ)
 
     assert done == Done(1, "::error::perf-results/results.json is damaged: run the job again\n")
     assert outputs.read_text() == "verdict=invalid\nreport=\n"
+
+
+def test_github_outputs_of_a_load_test(tmp_path: Path) -> None:
+    """They are those of the load test, also after another session in the same job."""
+    (tmp_path / "perf-results").mkdir()
+    (tmp_path / "perf-results" / "results.json").write_text('{"verdict": "pass"}')
+    (tmp_path / "perf-results" / "load.json").write_text('{"verdict": "regression"}')
+    for name in ("report.html", "load.html", "load.md"):
+        (tmp_path / "perf-results" / name).touch()
+    [step] = [step for step in steps_of(ACTION) if step.get("name") == "Outputs"]
+    outputs = tmp_path / "outputs"
+
+    environ = {"FOLDER": FOLDER, "SESSION": "load", "GITHUB_OUTPUT": str(outputs)}
+    done = run([sys.executable, "-c", step["run"]], tmp_path, environ)
+
+    assert done == Done(0, "")
+    assert outputs.read_text() == f"verdict=regression\nreport={FOLDER}/perf-results/load.html\n"
+
+
+def test_github_comment(runner: Runner, tmp_path: Path) -> None:
+    """The Plumbline of the default branch writes it from results.json alone, with the trend of that branch.
+
+    A file that cannot be read makes no comment. Nothing in the results is a command to the runner.
+    """
+    measured = results(benchmark("a.py::test_a", "regression", operation="row", reasons=["\n::error::hostile"]))
+    for day in "123":
+        on_main = replace(measured.environment, branch="main", dirty=False)
+        keep_run(tmp_path, replace(measured, created=f"2026-11-0{day}T00:00:00+00:00", environment=on_main))
+    artifact = tmp_path / "artifact" / "perf-results"
+    (artifact / "history").mkdir(parents=True)
+    (artifact / "report.md").write_text("forged")
+    (tmp_path / "gh").write_text(f'#!/bin/sh\nrm -rf "$7" && cp -r {artifact.parent} "$7"\n')
+    (tmp_path / "gh").chmod(0o755)
+    ready = with_nox(runner)
+    ready.environ |= {"PATH": f"{tmp_path}:{ready.environ['PATH']}", "NOXFILE": "noxfile.py"}
+    name, job = f"performance {FOLDER}", load(COMMENT)["jobs"]["render"]
+    event = {"workflow_run": {"id": 9, "name": name, "event": "pull_request"}}
+
+    done = list[Job]()
+    for number, text in enumerate((dump_results(measured), '{"schema": 2}')):
+        (artifact / "results.json").write_text(text)
+        root = tmp_path / f"{number}"
+        done.append(ready.run_job(job, root, "main", "workflow_run", event, cached=tmp_path / "history"))
+        assert done[-1].code == 0, done[-1].outputs
+
+    body = base64.b64decode(done[0].given["report"]).decode()
+    assert "| `a.py::test_a`, line 1 | **regression** | " in body
+    assert "µs/row" in body
+    assert "### Last 3 runs on `main`" in body
+    assert "forged" not in body
+    first, *_, last = done[0].outputs["Render"].splitlines()
+    assert last == f"::{first.removeprefix('::stop-commands::')}::" != "::::"
+    assert "::error::hostile" in done[0].outputs["Render"]
+    [restore] = [step["with"] for step in steps_of(GITHUB) if "cache/restore" in step.get("uses", "")]
+    known = {"github": {"workflow": name, "run_id": 7, "run_attempt": 1}, "env": {"FOLDER": FOLDER}}
+    expected = {key: substitute(value, known) for key, value in restore.items()}
+    assert done[0].used["actions/cache/restore"] == expected
+    assert done[1].given == {}
+    assert done[1].outputs["Render"].endswith("there is no comment, as results.json can't be read\n")
 
 
 def test_github_default_branch(runner: Runner, tmp_path: Path) -> None:
@@ -752,7 +850,7 @@ def test_gitlab_shards(gitlab: GitLabRunner, tmp_path: Path) -> None:
 def test_github_history(runner: Runner, tmp_path: Path) -> None:
     """A push to the default branch is compared with the commit before, and adds one file to the data branch."""
     workflow, origin = load(HISTORY), runner.installed.origin
-    jobs = {name: {**job, "env": {"FOLDER": FOLDER}} for name, job in workflow["jobs"].items()}
+    jobs = {name: {**job, "env": {**workflow["env"], "FOLDER": FOLDER}} for name, job in workflow["jobs"].items()}
     assert {*workflow[True]} == {"push", "schedule"}
     assert workflow[True]["push"] == load(GITHUB)[True]["push"]
     before = origin.git("rev-parse", "main~1").strip()
@@ -774,7 +872,7 @@ def test_github_history(runner: Runner, tmp_path: Path) -> None:
 
 def test_github_history_without_a_commit_to_compare_with(runner: Runner, tmp_path: Path) -> None:
     """The first push, and a night without a tag: nothing is measured, and the job says so."""
-    job = {**load(HISTORY)["jobs"]["compare"], "env": {"FOLDER": "."}}
+    job = {**load(HISTORY)["jobs"]["compare"], "env": load(HISTORY)["env"]}
     for event, before in (("push", "0" * 40), ("schedule", "")):
         done = runner.run_job(job, tmp_path / event, "main", event, {"before": before})
         assert done.code == 0

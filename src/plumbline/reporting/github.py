@@ -27,7 +27,9 @@ _LINE_CHARACTERS = 200
 # Sections with their title and body.
 _TITLED, _FOLDED = "### {}\n\n{}", "<details><summary>{}</summary>\n\n{}\n</details>\n"
 _FRAMES_BYTES = 1_000  # for the titles of sections, and the notes on what was left out
-_MARKUP = re.compile(r"(?<!\w)_|_(?!\w)|[\\`*\[|~$@]")
+_MARKUP = re.compile(r"(?<!\w)_|_(?!\w)|[\\`*\[|~$@]|^(?:#+|[+-]+|\d+[.)])(?!\S)")
+# Characters of what GitHub makes a mention, a link or a reference: @name, https://, www., #1 and GH-1.
+_LINK = re.compile(r"@|:(?=//)|(?<=ww)w(?=\.)|#(?=\w)|(?<=GH)-(?=\d)", re.IGNORECASE)
 MOST = 10  # GitHub shows no more errors in a step, and no more warnings
 # Escapes of workflow commands, which docs.github.com describes.
 _WORD = re.compile("[a-z]+ ")
@@ -70,7 +72,7 @@ def markdown(
     remarks = [_remarks(key, found) for key, found in remarked.items() if found]
     failed = [(_code(test.key), form.first_lines(test.message, 20)) for test in content.failed_tests(results)]
     notes = [*content.notes(results), *content.skipped_tests(results)]
-    trend = [f"- {_code(key)} {text}" if key else f"- {text}" for key, text in trend_lines(results, runs)]
+    trend = [f"- {_code(key)} {escaped(text)}" if key else f"- {text}" for key, text in trend_lines(results, runs)]
     title = f"Last {len(runs)} runs on {_code(runs[0].environment.branch)}" if runs else ""
     sections = [
         heading,
@@ -110,7 +112,7 @@ def _summary(results: Results) -> str:
     before = content.before_text(results)
     lines = [f"{content.summary(results)}.", content.exit_line(results)]
     if step := next_step(results):
-        lines.append(f"Next: `{step.command}` {step.purpose}.")
+        lines.append(f"Next: {_code(step.command)} {escaped(step.purpose)}.")
     lines.append(f"{before[:1].upper()}{escaped(before[1:])}." if before else "")
     return "  \n".join(filter(None, lines)) + "\n"
 
@@ -167,7 +169,7 @@ def _evidence_table(rows: Sequence[tuple[Benchmark, str, Sequence[str]]]) -> lis
 
 
 def _remarks(key: str, remarks: Sequence[str]) -> str:
-    return "\n".join([f"- {_code(key)}", *(f"  - {escaped(remark)}" for remark in remarks[:10])])
+    return "\n".join([f"- {_code(key)}", *(f"  - {escaped(one)}" for one in filter(str.strip, remarks[:10]))])
 
 
 def _environment(results: Results) -> list[str]:
@@ -195,7 +197,7 @@ def _table(benchmarks: Sequence[Benchmark]) -> list[str]:
 
 
 def _unbroken(text: str) -> str:
-    return text.replace(" ", "\N{NO-BREAK SPACE}")
+    return escaped(text).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _code(text: str) -> str:
@@ -205,9 +207,11 @@ def _code(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return text on one line without markup, HTML and mentions (a zero-width space follows each @)."""
+    """Return text on one line without markup, HTML, mentions and links: a zero-width space breaks the last two."""
     text = html.escape(" ".join(form.plain(text[:1000]).split()), quote=False)
-    return _MARKUP.sub(lambda found: f"&#{ord(found[0])};" + "&#8203;" * (found[0] == "@"), form.isolated(text))
+    text = _LINK.sub(lambda found: f"{found[0]}\N{ZERO WIDTH SPACE}", form.isolated(text))
+    text = _MARKUP.sub(lambda found: "".join(f"&#{ord(one)};" for one in found[0]), text)
+    return text.replace("\N{ZERO WIDTH SPACE}", "&#8203;")
 
 
 def _verbatim(lines: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ def test_a_history_that_is_asked_for_later() -> None:
     assert [*found] == [SHOP.replace(".yml", "-history.yml"), f"services/shop/{HISTORY}"]
     workflow = yaml.safe_load(next(iter(found.values())) or "")
     assert workflow["name"] == "performance services/shop history"
-    assert workflow["env"] == {"FOLDER": "services/shop"}
+    assert workflow["env"]["FOLDER"] == "services/shop"
     assert workflow["jobs"] == yaml.safe_load(text)["jobs"]
 
 
