@@ -75,7 +75,7 @@ def compared(size: float, limits: Thresholds, spread: float, rng: random.Random)
         return Pair({KEY: [center + rng.gauss(0, SPREAD_OF_BLOCKS) for _ in range(2 * chosen[0].blocks - 1)]})
 
     plans = [BenchmarkPlan(KEY, SAMPLE_S, limits)]
-    found = conduct(plans, run_pair, budget_s=LIMIT_S, clock=lambda: elapsed_s)
+    found = conduct(plans, run_pair, limit_s=LIMIT_S, clock=lambda: elapsed_s)
     return found.judgements[KEY], elapsed_s
 
 

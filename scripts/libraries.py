@@ -84,7 +84,7 @@ def compare_with_reference(
     for run in range(runs):
         try:
             print(f"  comparison {run + 1}:")
-            comparison = compare(settings, sides, plans, budget_s=settings.gate.duet_budget_s, say=print)
+            comparison = compare(settings, sides, plans, limit_s=settings.gate.pairs_limit_s, say=print)
         except ComparisonInvalid as error:
             print(f"  invalid: {error}")
             continue

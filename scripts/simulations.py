@@ -24,7 +24,7 @@ from plumbline.settings import GateSettings
 from scripts.clones import run_sections
 
 THRESHOLDS = Thresholds.of(GateSettings(), None)
-BUDGET_S = GateSettings().duet_budget_s
+LIMIT_S = GateSettings().pairs_limit_s
 SLOW_DOWN = THRESHOLDS.minimum_effect
 BENCHMARKS, SPREAD_OF_PROCESSES, SPREAD_OF_CALLS = 12, 0.01, 0.1  # of comparisons with simulated samples
 DISTURBED_TIMES = 6  # how much more the blocks of a disturbed pair vary
@@ -100,7 +100,7 @@ def simulated(case: Case, rng: random.Random, slow_down: Mapping[str, float] = {
         return Pair(found)
 
     plans = [BenchmarkPlan(key, case.sample_s, THRESHOLDS) for key in keys]
-    return conduct(plans, run_pair, budget_s=BUDGET_S, clock=lambda: elapsed_s)
+    return conduct(plans, run_pair, limit_s=LIMIT_S, clock=lambda: elapsed_s)
 
 
 def false_alarms(case: Case, runs: int, *, seed: int = 1) -> Share:
@@ -150,7 +150,7 @@ def some_calls_caught(calls: float, size: float, runs: int, *, seed: int = 1) ->
 
     for _ in range(runs):
         elapsed_s, slowed = 0.0, rng.choice(plans).key
-        judged = conduct(plans, run_pair, budget_s=BUDGET_S, clock=clock).judgements
+        judged = conduct(plans, run_pair, limit_s=LIMIT_S, clock=clock).judgements
         found.append((judged.pop(slowed), any(one.verdict == "regression" for one in judged.values())))
     failed = Share(sum(one.verdict == "regression" for one, _ in found), runs)
     return failed, Share(sum(alarm for _, alarm in found), runs), statistics.median(one.pairs for one, _ in found)
@@ -208,9 +208,9 @@ def recorded(options: argparse.Namespace) -> None:
         recording = msgspec.json.decode(path.read_bytes(), type=Recording)
         replay = Replay(recording, random.Random(1))
         thresholds = dict.fromkeys(replay.keys, THRESHOLDS)
-        gates = [one for _ in range(options.runs) if (one := replay.gate(thresholds, BUDGET_S))]
+        gates = [one for _ in range(options.runs) if (one := replay.gate(thresholds, LIMIT_S))]
         alarms = sum(any(one.verdict == "regression" for one in gate.judgements.values()) for gate in gates)
-        judged = replay.slowed(thresholds, BUDGET_S, SLOW_DOWN, options.runs)
+        judged = replay.slowed(thresholds, LIMIT_S, SLOW_DOWN, options.runs)
         share = Share(sum(one.verdict == "regression" for one in judged), options.runs)
         duration_s = statistics.median(gate.elapsed_s for gate in gates) if gates else math.nan
         print(f"{path}: {len(recording.pairs)} pairs, {options.runs - len(gates)} invalid; {duration_s:.0f} s")

@@ -21,7 +21,7 @@ from plumbline.settings import Tail
 from scripts.clones import at_least_two, run_sections
 
 KINDS = (*SOME_CALLS, (0.0, 0.0))  # the last one: nothing is slower
-BUDGET_S = 60.0
+LIMIT_S = 60.0
 DRAWS = 20  # of the slower calls of one series of samples
 # By the number of limits that the larger slow-down of a mean and a 90th percentile exceeds.
 TRUTHS = ("within the tolerance", "between the limits", "that must be found")
@@ -44,7 +44,7 @@ def gates(options: argparse.Namespace) -> None:
                 slowed = plan.key
                 chosen = [replace(one, slow_down=size * (one.key == slowed), slowed_calls=calls or 1) for one in plans]
                 began_s = time.monotonic()
-                compared = conduct(chosen, runner.run_pair, budget_s=BUDGET_S, clock=_since(began_s))
+                compared = conduct(chosen, runner.run_pair, limit_s=LIMIT_S, clock=_since(began_s))
                 failed = {key for key, one in compared.judgements.items() if one.verdict == "regression"}
                 found[calls, size] += slowed in failed
                 alarms += bool(failed - ({slowed} if size else set()))

@@ -244,7 +244,7 @@ class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
     #: A slow-down of the 90th percentile or of the mean up to this share is never a regression.
     tail_tolerance: Share = 0.1
     #: Seconds that the paired comparison with the base commit may take.
-    duet_budget_s: Positive = 60.0
+    pairs_limit_s: Positive = 60.0
     #: The number of fresh processes that measure a benchmark again before a broken budget fails it. If there is no base
     #: commit, they also measure again before a slow-down fails it.
     confirm_processes: Annotated[int, Meta(ge=2, le=20)] = 5

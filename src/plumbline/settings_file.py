@@ -95,7 +95,12 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
 
 
 def _take_older_names(raw: dict[str, Any], source: str) -> None:
-    """Take `services = "docker"` for `backend`, and both keys of a table [services] for those at the top."""
+    """Read keys of earlier versions: `services`, both keys of a table [services], and `duet_budget_s` of [gate]."""
+    gate = raw.get("gate")
+    if isinstance(gate, dict) and "duet_budget_s" in gate:
+        if "pairs_limit_s" in gate:
+            raise SettingsError(f"{source}: [gate]: `duet_budget_s` is the older name of `pairs_limit_s`: delete it")
+        gate["pairs_limit_s"] = gate.pop("duet_budget_s")
     given = raw.get("services")
     older = {"backend": raw.pop("services")} if isinstance(given, str) else {}
     if isinstance(given, dict):

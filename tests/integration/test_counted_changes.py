@@ -105,7 +105,7 @@ SUITE = """
                     response = client.get(f"/{path}")
                 assert response.status_code == 200
 """
-LIMITS = "tolerance = 0.9\nminimum_effect = 0.99\nduet_budget_s = 15\n"
+LIMITS = "tolerance = 0.9\nminimum_effect = 0.99\npairs_limit_s = 15\n"
 TABLES = """
 [postgres.config]
 autovacuum = false

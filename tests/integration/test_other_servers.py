@@ -8,7 +8,7 @@ import pytest
 from tests.support.documented import DJANGO, FLASK
 from tests.support.project import SETTINGS, Project
 
-LIMITS = "tolerance = 0.2\nminimum_effect = 0.9\nduet_budget_s = 20\ntails = []\n"
+LIMITS = "tolerance = 0.2\nminimum_effect = 0.9\npairs_limit_s = 20\ntails = []\n"
 SUITE = """
     import httpx
     import pytest

@@ -8,7 +8,7 @@ from tests.support.project import SETTINGS, Project
 from tests.support.recordings import read_recording
 
 # Budget of each gate. It must be shorter than the session's time that is left when the last gate begins.
-SHORT_BUDGET_S = 6
+SHORT_LIMIT_S = 6
 FEW_REPLAYS = "from plumbline.selfcheck import findings; findings.REPLAYS = 40"
 SHORT = f"""
 import sys
@@ -30,7 +30,7 @@ from plumbline.selfcheck.record import Recording
 from plumbline.settings import GateSettings
 
 stored = msgspec.json.decode(Path("perf-results/selfcheck.json").read_bytes(), type=Recording)
-gate = GateSettings(duet_budget_s={SHORT_BUDGET_S})
+gate = GateSettings(pairs_limit_s={SHORT_LIMIT_S})
 limits = dict.fromkeys(stored.sample_s, Thresholds.of(gate, None))
 found = findings.findings_of(stored, limits, gate)
 print(found == stored.findings)
@@ -41,7 +41,7 @@ print("\\n".join(findings.report_lines(found, len(stored.pairs), gate)))
 def test_the_session_measures_the_gate_and_keeps_its_pairs(environments: Path, tmp_path: Path) -> None:
     """The printed rates come from saved pairs, and replaying these prints the same rates."""
     project = Project.create(tmp_path / "project", environments)
-    project.write("settings.toml", f"{SETTINGS}duet_budget_s = {SHORT_BUDGET_S}\n")
+    project.write("settings.toml", f"{SETTINGS}pairs_limit_s = {SHORT_LIMIT_S}\n")
     project.git("init", "--quiet")
     project.commit()
     done = project.python("-c", SHORT, XDG_CACHE_HOME=str(tmp_path / "cache"))
@@ -66,10 +66,10 @@ def test_the_session_measures_the_gate_and_keeps_its_pairs(environments: Path, t
     assert all((path / MADE).exists() for path in copies)
 
 
-def test_a_budget_too_short_for_a_pair_is_an_error(project: Project) -> None:
+def test_a_limit_too_short_for_a_pair_is_an_error(project: Project) -> None:
     """Otherwise the self-check would run forever and measure nothing."""
-    project.write("settings.toml", f"{SETTINGS}duet_budget_s = 1\n")
+    project.write("settings.toml", f"{SETTINGS}pairs_limit_s = 1\n")
     project.git("init", "--quiet")
     done = project.python("-c", SHORT, XDG_CACHE_HOME=str(project.root.parent / "cache"))
     assert done.code == 3, done.output
-    assert "duet_budget_s of [gate] in settings.toml (1 s) is too short for a single pair: raise it" in done.output
+    assert "pairs_limit_s of [gate] in settings.toml (1 s) is too short for a single pair: raise it" in done.output

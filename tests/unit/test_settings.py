@@ -81,8 +81,11 @@ def test_a_server_s_own_backend_wins_over_the_general_one(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("text", ['services = "embedded"', '[services]\nbackend = "embedded"', "services = 'embedded'"])
 def test_files_of_older_versions_are_read(tmp_path: Path, text: str) -> None:
-    """`backend` was once called `services`, or stood in a table of that name."""
-    assert load(tmp_path, text) == load(tmp_path, 'backend = "embedded"')
+    """`backend` was once called `services`, or stood in a table of that name. `pairs_limit_s` had another name, too."""
+    gate = "\n[gate]\n"
+    assert load(tmp_path, f"{text}{gate}duet_budget_s = 5") == load(
+        tmp_path, f'backend = "embedded"{gate}pairs_limit_s = 5'
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,8 +100,12 @@ def test_files_of_older_versions_are_read(tmp_path: Path, text: str) -> None:
             'services = "off"\n[services.queue]\nimage = "rabbitmq:4-alpine"',
             'can\'t stand in one file: write `backend = "…"` instead of the first',
         ),
+        (
+            "[gate]\nduet_budget_s = 5\npairs_limit_s = 5",
+            "`duet_budget_s` is the older name of `pairs_limit_s`: delete it",
+        ),
     ],
-    ids=["both", "both in a table", "beside a service"],
+    ids=["both", "both in a table", "beside a service", "both limits"],
 )
 def test_an_older_name_beside_the_new_one_is_refused(tmp_path: Path, text: str, told: str) -> None:
     """The message says which of the two to keep."""

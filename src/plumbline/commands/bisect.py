@@ -150,7 +150,7 @@ class _Bisection:
                 settings, limit_s = self.project.settings, self.options.limit
                 found = compare(
                     *(settings, sides, plans),
-                    budget_s=limit_s,
+                    limit_s=limit_s,
                     profile=profile,
                     backends=services,
                     say=say_wrapped,

@@ -117,7 +117,7 @@ def _compare(project: Project, record: Results, evidence: Evidence, known: Resul
         return evidence
     from plumbline.commands.paired import with_pairs  # this import takes 0.1 s, and most runs compare nothing
 
-    return with_pairs(project, record, evidence, chosen, project.settings.gate.duet_budget_s, base)
+    return with_pairs(project, record, evidence, chosen, project.settings.gate.pairs_limit_s, base)
 
 
 def _with_edits(project: Project, record: Results, evidence: Evidence, known: Results | None, base: Base) -> Evidence:

@@ -27,12 +27,12 @@ def with_pairs(
     record: Results,
     evidence: Evidence,
     chosen: Collection[Benchmark],
-    budget_s: float,
+    limit_s: float,
     base: Base | None = None,
 ) -> Evidence:
     """Compare benchmarks with the base commit and add the result to the evidence.
 
-    `base` is found if it is not given. `budget_s` limits the time of the comparison. If there is no base or no valid
+    `base` is found if it is not given. `limit_s` limits the time of the comparison. If there is no base or no valid
     comparison, the evidence has the reason.
     """
     elsewhere = {benchmark.key for benchmark in chosen} & {*record.app_elsewhere}
@@ -59,7 +59,7 @@ def with_pairs(
             project.settings,
             sides,
             plans_of(project.settings, benchmarks),
-            budget_s=budget_s,
+            limit_s=limit_s,
             sharing=sharing_of(record) if record.shard else 0,
             profile=record.profile or "ci",
             backends=record.environment.services,

@@ -59,7 +59,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
         sides = sides_of(settings, project.root, None)
         began_s = time.monotonic()
         with pair_runner(settings, sides, [*plans, *slowed.get("server", [])], "ci", services) as runner:
-            recorder = Recorder(runner, slowed, gate.duet_budget_s, began_s, limit_s, path, say, recording)
+            recorder = Recorder(runner, slowed, gate.pairs_limit_s, began_s, limit_s, path, say, recording)
             if options.placebos:
                 recorder.record_placebos(sides.head.tree)
             else:

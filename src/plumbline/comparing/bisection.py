@@ -135,7 +135,7 @@ class Stepper:
     def _time(self, runner: PairRunner, sought: Slower) -> StepResult:
         plan = BenchmarkPlan(self.plan.key, self.plan.sample_s, sought.thresholds)
         began_s = time.monotonic()
-        found = conduct([plan], runner.run_pair, budget_s=self.limit_s, clock=lambda: time.monotonic() - began_s)
+        found = conduct([plan], runner.run_pair, limit_s=self.limit_s, clock=lambda: time.monotonic() - began_s)
         judgement = _judged(sought, found.judgements.get(plan.key))
         if judgement is None:
             return StepResult("skip", why=found.failures.get(plan.key, "too few pairs within the time limit"))

@@ -32,14 +32,14 @@ def compare(
     sides: Sides,
     plans: Plans,
     *,
-    budget_s: float,
+    limit_s: float,
     sharing: int = 0,
     profile: str = "ci",
     backends: Mapping[str, str] = {},
     say: Say = lambda _: None,
     progress: Callable[[], AbstractContextManager[Say]] = lambda: contextlib.nullcontext(lambda _: None),
 ) -> ComparisonEvidence:
-    """Compare the affected benchmarks until each one fails or passes, or until `budget_s` is over.
+    """Compare the affected benchmarks until each one fails or passes, or until `limit_s` is over.
 
     `sharing`: the number of benchmarks that share the allowed false positives, if there are more than the affected.
     `say` prints lines. `progress` yields a function that shows the progress in one line. Raises the same errors as
@@ -50,7 +50,7 @@ def compare(
     with progress() as on_pair, pair_runner(settings, sides, plans, profile, backends) as runner:
 
         def run_pair(chosen: Plans, then: Plans = ()) -> Pair:
-            left_s = max(began_s + budget_s - time.monotonic(), 0.0)
+            left_s = max(began_s + limit_s - time.monotonic(), 0.0)
             what = f"{len(chosen)} benchmark{'s' * (len(chosen) != 1)}"
             on_pair(f"  pair {next(numbers)}: {what} undecided, at most {left_s:.0f} s left")
             return runner.run_pair(chosen, then)
@@ -61,12 +61,10 @@ def compare(
         counts, uncounted = dict[str, tuple[Counts, Counts]](), list[str]()
         if left := [plan for plan in plans if plan.key not in rehearsal.unaffected]:
             benchmarks = f"{len(left)} benchmark{'s' * (len(left) != 1)}"
-            say(f"  {benchmarks}, in pairs of fresh processes, for up to {budget_s:g} s")
-            if time.monotonic() - began_s < budget_s:
+            say(f"  {benchmarks}, in pairs of fresh processes, for up to {limit_s:g} s")
+            if time.monotonic() - began_s < limit_s:
                 counts, uncounted = runner.count([plan for plan in left if plan.key not in rehearsal.failures])
-            found = conduct(
-                left, run_pair, budget_s=budget_s, clock=lambda: time.monotonic() - began_s, sharing=sharing
-            )
+            found = conduct(left, run_pair, limit_s=limit_s, clock=lambda: time.monotonic() - began_s, sharing=sharing)
         changes = {key: one.change for key, one in found.judgements.items() if one.verdict == "regression"}
         slower = sorted((plan for plan in left if plan.key in changes), key=lambda plan: -changes[plan.key])
         profiled = slower[:MOST_PROFILED]

@@ -37,7 +37,7 @@ def findings_of(recording: Recording, thresholds: Mapping[str, Thresholds], gate
         gates=shares(recording.gates),
         slowed=slowed_gates(recording),
         pairs=slowed_pairs(recording),
-        replayed=replayed_gates(recording, thresholds, gate.duet_budget_s, times=REPLAYS) if has_pairs else {},
+        replayed=replayed_gates(recording, thresholds, gate.pairs_limit_s, times=REPLAYS) if has_pairs else {},
         minimum_effect=supported_effect(recording, gate, times=REPLAYS // 4) if has_pairs else None,
     )
 
@@ -51,7 +51,7 @@ def findings_of_placebos(recording: Recording, thresholds: Mapping[str, Threshol
             continue
         found[f"{what}, live, failed"] = Share(sum("regression" in one.values() for one in live), len(live))
         replay = Replay(recording, random.Random(1), placebo)
-        gates = [replay.gate(thresholds, gate.duet_budget_s) for _ in range(PLACEBO_REPLAYS)]
+        gates = [replay.gate(thresholds, gate.pairs_limit_s) for _ in range(PLACEBO_REPLAYS)]
         failed = [one for one in gates if one and any(j.verdict == "regression" for j in one.judgements.values())]
         found[f"{what}, replayed, failed"] = Share(len(failed), len(gates))
     return Findings({}, {}, {}, {}, None, placebos=found, bias=bias_of(recording))
@@ -122,15 +122,15 @@ def slowed_pairs(recording: Recording) -> dict[str, Share]:
 
 
 def replayed_gates(
-    recording: Recording, thresholds: Mapping[str, Thresholds], budget_s: float, *, times: int, seed: int = 1
+    recording: Recording, thresholds: Mapping[str, Thresholds], limit_s: float, *, times: int, seed: int = 1
 ) -> dict[str, Share]:
     """Replay gates with each size of slow-down `times` times. Return the shares of false positives and detections."""
     replay = Replay(recording, random.Random(seed))
     plans = [BenchmarkPlan(key, 0.0, thresholds[key]) for key in replay.keys]
-    comparisons = [replay.gate(thresholds, budget_s) for _ in range(times)]
+    comparisons = [replay.gate(thresholds, limit_s) for _ in range(times)]
     found = shares([verdicts_of(comparison, plans) for comparison in comparisons])
     for size in SIZES[1:]:
-        judgements = replay.slowed(thresholds, budget_s, size, times)
+        judgements = replay.slowed(thresholds, limit_s, size, times)
         failed = sum(one.verdict == "regression" for one in judgements)
         found[f"{size:.0%} slower, caught"] = Share(failed, times)
         found[f"{size:.0%} slower, {READ_WITHIN}"] = _close([one.change for one in judgements], size, times)
@@ -193,7 +193,7 @@ class Replay:
         self.keys = [key for key in recording.sample_s if key in self._recorded]
 
     def gate(
-        self, thresholds: Mapping[str, Thresholds], budget_s: float, slow_down: Mapping[str, float] = {}
+        self, thresholds: Mapping[str, Thresholds], limit_s: float, slow_down: Mapping[str, float] = {}
     ) -> PairedComparison | None:
         """Replay one gate in which head is slower by these shares. Return None if the gate is invalid."""
         plans = [BenchmarkPlan(key, self._recording.sample_s[key], thresholds[key]) for key in self.keys]
@@ -212,16 +212,16 @@ class Replay:
             return Pair(found, tails=tails)
 
         try:
-            return conduct(plans, run_pair, budget_s=budget_s, clock=lambda: elapsed_s)
+            return conduct(plans, run_pair, limit_s=limit_s, clock=lambda: elapsed_s)
         except ComparisonInvalid:
             return None
 
-    def slowed(self, thresholds: Mapping[str, Thresholds], budget_s: float, size: float, times: int) -> list[Judgement]:
+    def slowed(self, thresholds: Mapping[str, Thresholds], limit_s: float, size: float, times: int) -> list[Judgement]:
         """Replay gates in which one random benchmark is slower by `size`, and return its judgements."""
         found = []
         for _ in range(times):
             key = self._rng.choice(self.keys)
-            comparison = self.gate(thresholds, budget_s, {key: size})
+            comparison = self.gate(thresholds, limit_s, {key: size})
             found += [comparison.judgements[key]] if comparison and key in comparison.judgements else []
         return found
 
@@ -250,7 +250,7 @@ def supported_effect(recording: Recording, gate: GateSettings, *, times: int, se
     replay = Replay(recording, random.Random(seed))
     for size in CANDIDATES:
         limits = Thresholds(min(gate.tolerance, size * 0.4), size, gate.false_alarms, gate.power)
-        judgements = replay.slowed(dict.fromkeys(replay.keys, limits), gate.duet_budget_s, size, times)
+        judgements = replay.slowed(dict.fromkeys(replay.keys, limits), gate.pairs_limit_s, size, times)
         if sum(one.verdict == "regression" for one in judgements) >= gate.power * times:
             return size
     return None

@@ -176,7 +176,7 @@ class Recorder:
 
     runner: PairRunner
     slowed: Slowed
-    budget_s: float
+    pairs_limit_s: float
     began_s: float
     limit_s: float
     path: Path
@@ -185,7 +185,7 @@ class Recorder:
     placebo: str = ""  # the change of head, while it lasts
 
     def record(self) -> None:
-        """Measure until `limit_s` is over. Raises ComparisonInvalid if `budget_s` is too short for a pair."""
+        """Measure until `limit_s` is over. Raises ComparisonInvalid if `pairs_limit_s` is too short for a pair."""
         self.record_gates()
         self.record_slowed_gates()
         self.record_pairs()
@@ -196,8 +196,8 @@ class Recorder:
             comparison = self._gate(plans)
             if comparison and not comparison.pairs:
                 raise ComparisonInvalid(
-                    f"duet_budget_s of [gate] in settings.toml ({self.budget_s:g} s) is too short for a single pair:"
-                    " raise it"
+                    f"pairs_limit_s of [gate] in settings.toml ({self.pairs_limit_s:g} s) is too short for a single"
+                    " pair: raise it"
                 )
             verdicts = verdicts_of(comparison, plans)
             recording.gates.append(verdicts)
@@ -259,7 +259,7 @@ class Recorder:
     def _gate(self, plans: Sequence[BenchmarkPlan]) -> PairedComparison | None:
         began_s = time.monotonic()
         try:
-            return conduct(plans, self._pair, budget_s=self.budget_s, clock=lambda: time.monotonic() - began_s)
+            return conduct(plans, self._pair, limit_s=self.pairs_limit_s, clock=lambda: time.monotonic() - began_s)
         except ComparisonInvalid as error:
             self._say_invalid("gate", error)
             return None

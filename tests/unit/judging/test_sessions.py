@@ -128,7 +128,7 @@ def test_the_misses_of_both_stages_stay_within_what_is_allowed_together() -> Non
     passed_by_pairs = 0
     for _ in range(times):
         clock = itertools.count()
-        found = conduct([plan], run_pair, budget_s=60, clock=lambda clock=clock: float(next(clock)))  # type: ignore[misc]
+        found = conduct([plan], run_pair, limit_s=60, clock=lambda clock=clock: float(next(clock)))  # type: ignore[misc]
         passed_by_pairs += found.judgements["a"].verdict == "pass"
     passed_by_check = simulate(Case(1, 0.01, 0.02), times).slower
 

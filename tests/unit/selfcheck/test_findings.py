@@ -75,12 +75,12 @@ def test_single_pairs_are_counted_by_size_and_place() -> None:
     }
 
 
-BUDGET_S = 60.0
+LIMIT_S = 60.0
 
 
-def replayed(stored: Recording, budget_s: float = BUDGET_S, **slow_down: float) -> PairedComparison | None:
+def replayed(stored: Recording, limit_s: float = LIMIT_S, **slow_down: float) -> PairedComparison | None:
     keys = {KEYS[int(name.removeprefix("test_"))]: share for name, share in slow_down.items()}
-    return Replay(stored, random.Random(1)).gate(LIMITS, budget_s, keys)
+    return Replay(stored, random.Random(1)).gate(LIMITS, limit_s, keys)
 
 
 def verdicts_of(found: PairedComparison | None) -> dict[str, str]:

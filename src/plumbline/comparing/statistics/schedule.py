@@ -161,16 +161,16 @@ def conduct(
     plans: Sequence[BenchmarkPlan],
     run_pair: RunPair,
     *,
-    budget_s: float,
+    limit_s: float,
     clock: Callable[[], float],
     sharing: int = 0,
 ) -> PairedComparison:
-    """Compare until each benchmark fails or passes, or `budget_s` is over.
+    """Compare until each benchmark fails or passes, or `limit_s` is over.
 
     `sharing`: the number of benchmarks that share the allowed false positives, if there are more than these. `clock`
     returns the seconds since the start. Raises ComparisonInvalid if a control is wrong.
     """
-    found, until_s = PairedComparison(), budget_s * SHARE_FOR_PAIRS
+    found, until_s = PairedComparison(), limit_s * SHARE_FOR_PAIRS
     while chosen := _choose(plans, found, until_s - clock()):
         began_s = clock()
         another = 2 * found.time_factor * expected_s(chosen) < until_s - began_s

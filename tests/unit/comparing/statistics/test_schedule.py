@@ -20,7 +20,7 @@ from plumbline.judging.evidence import Thresholds
 
 LIMITS = Thresholds(tolerance=0.02, minimum_effect=0.05, false_alarms=0.01, power=0.97)
 KEY = "test_it.py::test_0"
-BUDGET_S = 60.0
+LIMIT_S = 60.0
 BLOCK_NOISE = 0.012
 
 
@@ -69,9 +69,9 @@ class Pairs:
         return Pair(blocks, idle_s=self.idle_s)
 
 
-def compared(plans: Sequence[BenchmarkPlan], pairs: Pairs, budget_s: float = BUDGET_S) -> PairedComparison:
+def compared(plans: Sequence[BenchmarkPlan], pairs: Pairs, limit_s: float = LIMIT_S) -> PairedComparison:
     run_pair: RunPair = pairs
-    return conduct(plans, run_pair, budget_s=budget_s, clock=pairs.clock)
+    return conduct(plans, run_pair, limit_s=limit_s, clock=pairs.clock)
 
 
 def plans_of(count: int, sample_s: float = 1e-4) -> list[BenchmarkPlan]:
@@ -107,7 +107,7 @@ def test_a_shard_judges_by_the_number_of_benchmarks_of_the_whole_run() -> None:
     lows = []
     for benchmarks, sharing in ((40, 0), (5, 40), (5, 0)):
         pairs = Pairs(zigzag(0.2, 0.01), block_noise=0.0)
-        found = conduct(plans_of(benchmarks), pairs, budget_s=BUDGET_S, clock=pairs.clock, sharing=sharing)
+        found = conduct(plans_of(benchmarks), pairs, limit_s=LIMIT_S, clock=pairs.clock, sharing=sharing)
         assert found.judgements[KEY].pairs == LEAST_TO_FAIL
         lows.append(found.judgements[KEY].low)
     assert lows[0] == lows[1] < lows[2]
@@ -210,7 +210,7 @@ def test_a_steady_benchmark_gets_no_more_blocks_than_its_noise_needs() -> None:
         seen.append(chosen[0].blocks)
         return Pair({KEY: [math.log(1.06) + 0.001 * (len(seen) % 2) + noise for noise in (0.003, -0.003, 0.0, 0.0)]})
 
-    conduct(plans_of(1), run_pair, budget_s=BUDGET_S, clock=clock)
+    conduct(plans_of(1), run_pair, limit_s=LIMIT_S, clock=clock)
     assert seen[:LEAST_PAIRS] == [128] * LEAST_PAIRS
     assert set(seen[LEAST_PAIRS:]) == {20}
 
@@ -242,7 +242,7 @@ def test_suspicious_benchmarks_come_first_and_then_the_quickest() -> None:
     sample_s = {"slow": 0.4, "slow and suspicious": 0.4, "fast": 0.001}
     plans = [BenchmarkPlan(key, sample_s[key], LIMITS) for key in sample_s]
     pairs = Pairs(lambda plan, pair: (pair % 2 - 0.5) * 0.12 + (0.045 if plan.key == "slow and suspicious" else 0.0))
-    compared(plans, pairs, budget_s=40.0)
+    compared(plans, pairs, limit_s=40.0)
     third = sorted(plan.key for plan in pairs.chosen[LEAST_PAIRS])
     assert third == ["fast", "slow and suspicious"]
 
@@ -252,7 +252,7 @@ def test_a_slower_machine_is_allowed_for() -> None:
     pairs = Pairs(zigzag(0.035, 0.08), factor=2.0)
     found = compared(plans_of(1), pairs)
     assert found.judgements[KEY].verdict == "inconclusive"
-    assert pairs.clock() <= BUDGET_S
+    assert pairs.clock() <= LIMIT_S
 
 
 def test_the_worst_are_compared_first_and_the_rest_if_there_is_time() -> None:
@@ -263,9 +263,9 @@ def test_the_worst_are_compared_first_and_the_rest_if_there_is_time() -> None:
         BenchmarkPlan("fast", 1e-4, LIMITS),
     ]
     pairs = Pairs(zigzag(0.0, 0.001))
-    found = compared(plans, pairs, budget_s=10.0)
+    found = compared(plans, pairs, limit_s=10.0)
     assert set(found.judgements) == {"worst", "fast"}
-    assert compared(plans, Pairs(zigzag(0.0, 0.001)), budget_s=1.0).pairs == 0
+    assert compared(plans, Pairs(zigzag(0.0, 0.001)), limit_s=1.0).pairs == 0
 
 
 def many() -> list[BenchmarkPlan]:
@@ -278,7 +278,7 @@ def test_150_benchmarks_of_which_ten_are_slow_stay_within_the_time() -> None:
     """The slowest changes come first. The benchmarks without time are reported."""
     pairs = Pairs(zigzag(0.0, 0.005))
     found = compared(many(), pairs)
-    assert BUDGET_S * 0.9 < pairs.clock() <= BUDGET_S
+    assert LIMIT_S * 0.9 < pairs.clock() <= LIMIT_S
     first, last = pairs.chosen[0], pairs.chosen[-1]
     assert [plan.key for plan in first[:5]] == [f"worst_{number}" for number in range(5)]
     assert not {plan.key for plan in first} & {plan.key for plan in last}
@@ -294,7 +294,7 @@ def test_on_a_slower_machine_the_first_pair_is_not_lost(factor: float, least: in
     found = compared(many(), pairs)
     assert len(found.judgements) >= least
     assert "worst_0" in found.judgements
-    assert pairs.clock() <= BUDGET_S
+    assert pairs.clock() <= LIMIT_S
 
 
 def test_suspicious_benchmarks_go_before_those_without_pairs() -> None:
@@ -306,7 +306,7 @@ def test_suspicious_benchmarks_go_before_those_without_pairs() -> None:
     assert found.judgements["worst_1"].verdict == "regression"
     more = found.judgements["worst_1"].pairs - LEAST_PAIRS
     assert [len(chosen) for chosen in pairs.chosen[LEAST_PAIRS:]][:more] == [1] * more
-    assert pairs.clock() <= BUDGET_S
+    assert pairs.clock() <= LIMIT_S
 
 
 def test_a_benchmark_that_cannot_run_is_not_measured_again() -> None:
@@ -317,7 +317,7 @@ def test_a_benchmark_that_cannot_run_is_not_measured_again() -> None:
         read = {plan.key: [0.001 * len(plan.key)] for plan in chosen if plan.key != KEY}
         return Pair(read, {KEY: "in base: failed"} if any(plan.key == KEY for plan in chosen) else {})
 
-    found = conduct(plans_of(2), run_pair, budget_s=BUDGET_S, clock=Clock())
+    found = conduct(plans_of(2), run_pair, limit_s=LIMIT_S, clock=Clock())
     assert found.failures == {KEY: "in base: failed"}
     assert set(found.judgements) == {"test_it.py::test_1"}
 
@@ -338,7 +338,7 @@ def simulated(effect: float, rng: random.Random, *, benchmarks: int = 10) -> dic
         return Pair(read)
 
     clock = Clock()
-    found = conduct(plans_of(benchmarks), run_pair, budget_s=BUDGET_S, clock=clock)
+    found = conduct(plans_of(benchmarks), run_pair, limit_s=LIMIT_S, clock=clock)
     return {key: one.verdict for key, one in found.judgements.items()}
 
 

@@ -80,7 +80,7 @@ class Slower(Pairs):
 def judged(pairs: Pairs, own: BenchmarkSettings | None = None) -> Judgement:
     [first, *others] = plans_of(5)
     plans = [replace(first, thresholds=Thresholds.of(GateSettings(), own)), *others]
-    found = conduct(plans, pairs, budget_s=60.0, clock=pairs.clock).judgements
+    found = conduct(plans, pairs, limit_s=60.0, clock=pairs.clock).judgements
     assert {one.verdict for key, one in found.items() if key != KEY} == {"pass"}
     return found[KEY]
 

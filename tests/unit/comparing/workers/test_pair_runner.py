@@ -53,7 +53,7 @@ from tests.unit.comparing.workers.small_trees import (
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
-BUDGET_S = 120.0
+LIMIT_S = 120.0
 SOME_SLOWER = """\
     CALLS.append(None)
     for _ in range(1 if len(CALLS) % 5 else 3):
@@ -90,8 +90,8 @@ def odd(compiled: Sides, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     return found
 
 
-def comparison(sides: Sides, *keys: str, budget_s: float = BUDGET_S) -> ComparisonEvidence:
-    return compare(settings_of(sides), sides, plans_of(*keys), budget_s=budget_s)
+def comparison(sides: Sides, *keys: str, limit_s: float = LIMIT_S) -> ComparisonEvidence:
+    return compare(settings_of(sides), sides, plans_of(*keys), limit_s=limit_s)
 
 
 def one_pair(sides: Sides, *keys: str) -> Pair:
@@ -130,7 +130,7 @@ def test_a_benchmark_with_some_slower_calls_fails(compiled: Sides, tmp_path: Pat
     edit(sides.head, "def alike():\n    sum(range(4_000))", f"CALLS = []\n\n\ndef alike():\n{SOME_SLOWER}")
     limits = replace(LIMITS, tails=("p90", "mean"), tail_tolerance=0.2)
     plans = [BenchmarkPlan(ALIKE, 1e-4, limits)]
-    judgement = compare(settings_of(sides), sides, plans, budget_s=BUDGET_S).judgements[ALIKE]
+    judgement = compare(settings_of(sides), sides, plans, limit_s=LIMIT_S).judgements[ALIKE]
     assert (judgement.verdict, judgement.tails["p90"].verdict) == ("regression", "regression")
     assert judgement.change < LIMITS.minimum_effect < judgement.tails["p90"].change
 
@@ -291,7 +291,7 @@ def test_a_worker_may_take_as_long_to_start_as_its_settings_allow(
     for side in (trees.base, trees.head):
         prepare = 'prepare = ["python", "-c", "open(\'prepared\', \'w\')"]\n'
         (side.root / "tests/performance/settings.toml").write_text(f"{prepare}{SETTINGS}{text}")
-    found = comparison(trees, WORK, budget_s=0.1)
+    found = comparison(trees, WORK, limit_s=0.1)
     assert limits_s[:4] == [worker_process.ANSWER_LIMIT_S, 20 + 20] * 2
     assert set(limits_s[4:]) <= {worker_process.ANSWER_LIMIT_S}
     assert all((side.root / "prepared").exists() for side in (trees.base, trees.head))
@@ -392,7 +392,7 @@ def test_a_package_that_cannot_be_judged_is_named_for_the_benchmarks_that_run_it
         assert both.rehearsal.unjudged == {LAZY: ["h11"]}
         assert both.rehearsal.unaffected == {LAZY, SERVED}
     sides = Sides(**{**vars(sides), "unjudged": [UnjudgedPackage("uv.lock", "unknown_format")]})
-    found = compare(settings_of(sides), sides, plans_of(LAZY, SERVED), budget_s=60)
+    found = compare(settings_of(sides), sides, plans_of(LAZY, SERVED), limit_s=60)
     assert found.unjudged == {LAZY: ["uv.lock"], SERVED: ["uv.lock"]}
     assert found.unjudged_packages == sides.unjudged
 
@@ -428,7 +428,7 @@ def test_ignored_files_are_named_if_any_benchmark_reads_them(reading: Sides) -> 
 def test_if_no_benchmark_is_affected_there_is_no_pair(reading: Sides) -> None:
     """Neither controls nor a profiler run. Both sides use head's pytest configuration."""
     sides = Sides(**{**vars(reading), "files": ["README.md", "pyproject.toml"]})
-    found = compare(settings_of(sides), sides, plans_of(LAZY, SERVED), budget_s=60)
+    found = compare(settings_of(sides), sides, plans_of(LAZY, SERVED), limit_s=60)
     assert found.unaffected == {LAZY, SERVED}
     assert not found.differences
 
