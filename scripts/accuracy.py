@@ -47,11 +47,11 @@ class Tally:
         pairs = [(one, slower.get(one.key)) for results, slower in valid for one in results.benchmarks]
         slowed = [(one, size) for one, size in pairs if size is not None]
         others = [one for one, size in pairs if size is None and not is_unaffected(one)]
-        false_alarms = [any(key not in slower for key in failed(results)) for results, slower in valid]
+        false_positives = [any(key not in slower for key in failed(results)) for results, slower in valid]
         found = {
             "invalid gates": Share(len(self._gates) - len(valid), len(self._gates)),
-            "gates with a false alarm": Share(sum(false_alarms), len(valid)),
-            "false alarms by benchmark": Share(sum(one.verdict == "regression" for one in others), len(others)),
+            "gates with a false positive": Share(sum(false_positives), len(valid)),
+            "false positives by benchmark": Share(sum(one.verdict == "regression" for one in others), len(others)),
             "inconclusive without a change": Share(sum(one.verdict == "inconclusive" for one in others), len(others)),
         }
         if slowed:
@@ -69,7 +69,7 @@ class Tally:
         for results, slower in self._gates:
             for key, one in failed(results).items():
                 if key not in slower:
-                    print(f"  false alarm: {described(one)}")
+                    print(f"  false positive: {described(one)}")
             for one in results.benchmarks:
                 if one.key in slower and one.verdict != "regression":
                     print(f"  not caught: {described(one)}, {one.verdict}")

@@ -140,7 +140,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Counts]]:
 
 def report(runs: list[dict[str, Counts]]) -> None:
     """Print the buffers of each benchmark, and how many pairs of runs would fail by the allowance of the gate."""
-    judged, alarms = 0, 0
+    judged, wrong = 0, 0
     print(f"{'least':>8} {'most':>8} {'growth':>8} {'varied':>8} {'failed':>8}")
     for name in runs[0]:
         values = [run[name].same.get(BUFFERS) for run in runs]
@@ -148,11 +148,11 @@ def report(runs: list[dict[str, Counts]]) -> None:
         statements = sum(n for one, n in runs[0][name].same.items() if kind_of(one) == STATEMENTS)
         pairs = list(itertools.permutations(known, 2))
         failed = sum(more(BUFFERS, old, new, statements) for old, new in pairs)
-        judged, alarms = judged + len(pairs), alarms + failed
+        judged, wrong = judged + len(pairs), wrong + failed
         low, high = min(known, default=0.0), max(known, default=0.0)
         growth = f"{high / low - 1:8.1%}" if low else " " * 8
         print(f"{low:8,.1f} {high:8,.1f} {growth} {len(values) - len(known):8,} {failed:8,}  {name}")
-    print(f"{alarms:,} of {judged:,} pairs of runs would fail")
+    print(f"{wrong:,} of {judged:,} pairs of runs would fail")
 
 
 if __name__ == "__main__":

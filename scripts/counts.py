@@ -19,7 +19,7 @@ Run = Mapping[str, Counts]
 
 
 def counts(options: argparse.Namespace) -> None:
-    """Count the suite in fresh processes, and print the false alarms when each run is compared with each other run."""
+    """Count the suite in fresh processes, compare each run with each other run, and print the false positives."""
     with tempfile.TemporaryDirectory(prefix="perf-counts-") as folder:
         report([measured(Path(folder) / f"{number}.json", options.pytest) for number in range(options.runs)])
 
@@ -34,16 +34,16 @@ def measured(output: Path, arguments: Sequence[str]) -> Run:
 
 
 def report(runs: Sequence[Run]) -> None:
-    alarms = [false_alarms(one, other) for one, other in permutations(runs, 2)]
+    wrong = [false_positives(one, other) for one, other in permutations(runs, 2)]
     compared = sum(len(one.keys() & other.keys()) for one, other in permutations(runs, 2))
-    failed = Tally((key, change.name) for alarm in alarms for key, changes in alarm.items() for change in changes)
-    print(f"{sum(map(bool, alarms))} of {len(alarms)} pairs of runs would fail")
-    print(f"{sum(map(len, alarms))} of {compared} pairs of benchmarks would fail")
+    failed = Tally((key, change.name) for one in wrong for key, changes in one.items() for change in changes)
+    print(f"{sum(map(bool, wrong))} of {len(wrong)} pairs of runs would fail")
+    print(f"{sum(map(len, wrong))} of {compared} pairs of benchmarks would fail")
     for (key, name), times in failed.most_common():
         print(f"  {times}: {name} of {key}")
 
 
-def false_alarms(one: Run, other: Run) -> dict[str, list[CountChange]]:
+def false_positives(one: Run, other: Run) -> dict[str, list[CountChange]]:
     """Return by benchmark the counts that would fail if the second run were a change of the first."""
     found = {key: compare_counts(one[key], other[key]) for key in one.keys() & other.keys()}
     gated = {key: [change for change in changes if change.gated] for key, changes in found.items()}

@@ -43,7 +43,7 @@ OLDER = ("redis==6.4.0", "asyncpg==0.30.0")
 # By library: the file whose benchmarks do not use it.
 WITHOUT = {"redis": "test_postgres_benchmarks.py", "asyncpg": "test_redis_benchmarks.py"}
 REFERENCE_PAIRS = 30
-AGREEMENTS = ("the same", "undecided", "compatible", "contradicts")
+AGREEMENTS = ("the same", "inconclusive", "compatible", "contradicts")
 
 _Release = tuple[str, Path]
 
@@ -152,7 +152,7 @@ def agreement_of(judgement: Judgement, reference: Judgement, plan: BenchmarkPlan
     """
     limits = plan.thresholds
     if judgement.verdict == "inconclusive":
-        return "undecided"
+        return "inconclusive"
     if judgement.verdict == reference.verdict:
         return "the same"
     refuted = {

@@ -168,7 +168,7 @@ def nothing(*_: object) -> Generator[Round, None, Counts]:
 
 
 def memory(options: argparse.Namespace) -> None:
-    """Run the suites in fresh processes, and print the false alarms among all pairs of runs by allowance."""
+    """Run the suites in fresh processes, and print the false positives among all pairs of runs by allowance."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="perf-memory-"))
         file = stack.enter_context(options.file.open("a", encoding="utf-8"))
@@ -226,14 +226,14 @@ def rounds_of(one: Benchmark) -> dict[str, Sequence[float]]:
 
 
 def report(replays: Sequence[Replay]) -> None:
-    """Print by allowance the false alarms when a benchmark of each run is compared with that of each other run."""
+    """Print by allowance the false positives when a benchmark of each run is compared with that of each other run."""
     for kind, extras in EXTRAS.items():
-        print(f"{kind}: false alarms of {len(replays) * (len(replays) - 1)} pairs of runs, with their benchmarks")
+        print(f"{kind}: false positives of {len(replays) * (len(replays) - 1)} pairs of runs, with their benchmarks")
         for share, extra in product(SHARES, extras):
             families.MEMORY[kind] = share, float(extra)
-            alarms = Tally(key for one, other in permutations(replays, 2) for key in grown(one, other, kind))
+            wrong = Tally(key for one, other in permutations(replays, 2) for key in grown(one, other, kind))
             compared = sum(len(one.keys() & other.keys()) for one, other in permutations(replays, 2))
-            print(f"  {share:.1%} + {extra}: {alarms.total()} of {compared} {dict(alarms.most_common(3))}")
+            print(f"  {share:.1%} + {extra}: {wrong.total()} of {compared} {dict(wrong.most_common(3))}")
 
 
 def grown(one: Replay, other: Replay, kind: str) -> Iterator[str]:

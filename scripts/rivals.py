@@ -191,10 +191,10 @@ class PytestBenchmark:
         return found
 
     def show(self, title: str) -> None:
-        alarms, caught = self._failed[0.0], self._failed[SLOW_DOWN]
+        wrong, caught = self._failed[0.0], self._failed[SLOW_DOWN]
         print(f"{title}:")
-        print(f"  runs with a false alarm: {Share(sum(map(bool, alarms)), len(alarms))}")
-        print(f"  false alarms by benchmark: {Share(sum(alarms), OPERATIONS_COUNT * len(alarms))}")
+        print(f"  runs with a false positive: {Share(sum(map(bool, wrong)), len(wrong))}")
+        print(f"  false positives by benchmark: {Share(sum(wrong), OPERATIONS_COUNT * len(wrong))}")
         print(f"  slow-downs caught: {Share(sum(caught), OPERATIONS_COUNT * len(caught))}")
 
 

@@ -1,4 +1,4 @@
-"""Simulate paired comparisons: false alarms if benchmarks differ in noise, and slow-downs caught."""
+"""Simulate paired comparisons: false positives with noises that differ, and slow-downs caught."""
 
 import argparse
 import itertools
@@ -103,7 +103,7 @@ def simulated(case: Case, rng: random.Random, slow_down: Mapping[str, float] = {
     return conduct(plans, run_pair, limit_s=LIMIT_S, clock=lambda: elapsed_s)
 
 
-def false_alarms(case: Case, runs: int, *, seed: int = 1) -> Share:
+def false_positives(case: Case, runs: int, *, seed: int = 1) -> Share:
     """Return the share of simulated comparisons in which any benchmark fails."""
     rng = random.Random(seed)
     found = [simulated(case, rng).judgements.values() for _ in range(runs)]
@@ -135,7 +135,7 @@ def sampled_pair(plans: Sequence[BenchmarkPlan], rng: random.Random, slowed: str
 
 
 def some_calls_caught(calls: float, size: float, runs: int, *, seed: int = 1) -> tuple[Share, Share, float]:
-    """Return the shares of caught slow-downs and of false alarms, and the median number of pairs."""
+    """Return the shares of caught slow-downs and of false positives, and the median number of pairs."""
     rng, found, elapsed_s, slowed = random.Random(seed), [], 0.0, ""
     plans = [BenchmarkPlan(f"test_it.py::test_{number}", 1e-4, THRESHOLDS) for number in range(BENCHMARKS)]
 
@@ -153,29 +153,29 @@ def some_calls_caught(calls: float, size: float, runs: int, *, seed: int = 1) ->
         judged = conduct(plans, run_pair, limit_s=LIMIT_S, clock=clock).judgements
         found.append((judged.pop(slowed), any(one.verdict == "regression" for one in judged.values())))
     failed = Share(sum(one.verdict == "regression" for one, _ in found), runs)
-    return failed, Share(sum(alarm for _, alarm in found), runs), statistics.median(one.pairs for one, _ in found)
+    return failed, Share(sum(wrong for _, wrong in found), runs), statistics.median(one.pairs for one, _ in found)
 
 
 def tails(options: argparse.Namespace) -> None:
     """Comparisons in which some calls of one benchmark are slower."""
     for calls, size in ((0.0, 0.0), *SOME_CALLS, (0.2, 0.5), (0.3, 1.0)):
-        caught, alarms, pairs = some_calls_caught(calls, size, options.runs // 4)
+        caught, wrong, pairs = some_calls_caught(calls, size, options.runs // 4)
         print(f"{calls:.0%} of calls {1 + size:g} times as slow: caught {caught}, in {pairs:g} pairs", flush=True)
-        print(f"  false alarms of the others in {alarms}", flush=True)
+        print(f"  false positives of the others in {wrong}", flush=True)
 
 
 def noise(options: argparse.Namespace) -> None:
     """Comparisons without a regression, of benchmarks that differ in noise."""
     for case in HOSTILE:
-        print(f"{case.title}: false alarms in {false_alarms(case, options.runs)}", flush=True)
+        print(f"{case.title}: false positives in {false_positives(case, options.runs)}", flush=True)
 
 
 def power(options: argparse.Namespace) -> None:
     """Comparisons without a change, and with one benchmark slower by 5 %."""
     for case in USUAL:
         share, duration_s = caught(case, options.runs)
-        alarms = false_alarms(case, options.runs)
-        print(f"{case.title}: caught {share}, in {duration_s:.0f} s; false alarms in {alarms}", flush=True)
+        wrong = false_positives(case, options.runs)
+        print(f"{case.title}: caught {share}, in {duration_s:.0f} s; false positives in {wrong}", flush=True)
 
 
 def chains(options: argparse.Namespace) -> None:
@@ -209,18 +209,18 @@ def recorded(options: argparse.Namespace) -> None:
         replay = Replay(recording, random.Random(1))
         thresholds = dict.fromkeys(replay.keys, THRESHOLDS)
         gates = [one for _ in range(options.runs) if (one := replay.gate(thresholds, LIMIT_S))]
-        alarms = sum(any(one.verdict == "regression" for one in gate.judgements.values()) for gate in gates)
+        wrong = sum(any(one.verdict == "regression" for one in gate.judgements.values()) for gate in gates)
         judged = replay.slowed(thresholds, LIMIT_S, SLOW_DOWN, options.runs)
         share = Share(sum(one.verdict == "regression" for one in judged), options.runs)
         duration_s = statistics.median(gate.elapsed_s for gate in gates) if gates else math.nan
         print(f"{path}: {len(recording.pairs)} pairs, {options.runs - len(gates)} invalid; {duration_s:.0f} s")
-        print(f"  caught {share}; false alarms in {Share(alarms, len(gates))}", flush=True)
+        print(f"  caught {share}; false positives in {Share(wrong, len(gates))}", flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         prog="python -m scripts.simulations",
-        description="Simulate paired comparisons: false alarms if benchmarks differ in noise, and slow-downs caught.",
+        description="Simulate paired comparisons: false positives with noises that differ, and slow-downs caught.",
         epilog="example: python -m scripts.simulations noise power --runs 100",
     )
     parser.add_argument("--runs", type=int, default=400, help="comparisons of each kind (default: 400)")

@@ -35,7 +35,7 @@ def gates(options: argparse.Namespace) -> None:
     quick = [plan for plan in plans if plan.sample_s < options.longest_ms / 1000]
     sides = sides_of(project.settings, project.root, None)
     found = dict.fromkeys(KINDS, 0)
-    took_s, alarms = dict.fromkeys(KINDS, 0.0), 0
+    took_s, wrong = dict.fromkeys(KINDS, 0.0), 0
     by_truth: dict[str, list[bool]] = {truth: [] for truth in TRUTHS}
     with pair_runner(project.settings, sides, plans, "ci", record.environment.services) as runner:
         for _ in range(options.runs):
@@ -47,7 +47,7 @@ def gates(options: argparse.Namespace) -> None:
                 compared = conduct(chosen, runner.run_pair, limit_s=LIMIT_S, clock=_since(began_s))
                 failed = {key for key, one in compared.judgements.items() if one.verdict == "regression"}
                 found[calls, size] += slowed in failed
-                alarms += bool(failed - ({slowed} if size else set()))
+                wrong += bool(failed - ({slowed} if size else set()))
                 took_s[calls, size] += time.monotonic() - began_s
                 series = runner.run_pair([plan.within(MOST_MEASURED_S, MOST_BLOCKS_OF_TAIL)]).samples_s[slowed]
                 truth = true_changes([*series[0], *series[1]], calls, size, rng)
@@ -59,7 +59,7 @@ def gates(options: argparse.Namespace) -> None:
         print(f"{_named(calls, size)}: {Share(count, options.runs)} failed, {mean_s:.0f} s a gate")
     for name, outcomes in by_truth.items():
         print(f"slow-downs of the mean or the 90th percentile {name}: {Share(sum(outcomes), len(outcomes))} failed")
-    print(f"false alarms: {Share(alarms, options.runs * len(KINDS))} gates")
+    print(f"false positives: {Share(wrong, options.runs * len(KINDS))} gates")
 
 
 def true_changes(samples_s: Sequence[float], calls: float, size: float, rng: random.Random) -> dict[Tail, float]:

@@ -230,7 +230,7 @@ def _nothing_to_find(results: Results) -> int:
         say_wrapped("\n" + "\n".join(map(content.reason_text, results.reasons)))
         return results.exit_code
     if unsure := [one.key for one in results.benchmarks if one.verdict == "inconclusive"]:
-        say_wrapped(f"\nUndecided within the time limit, which --limit raises: {content.listed(unsure)}")
+        say_wrapped(f"\nInconclusive within the time limit, which --limit raises: {content.listed(unsure)}")
         return EXIT_INVALID
     say_wrapped("\nNothing to find: BAD is not slower than GOOD, and asks for no more")
     return EXIT_PASS

@@ -52,7 +52,7 @@ def compare(
         def run_pair(chosen: Plans, then: Plans = ()) -> Pair:
             left_s = max(began_s + limit_s - time.monotonic(), 0.0)
             what = f"{len(chosen)} benchmark{'s' * (len(chosen) != 1)}"
-            on_pair(f"  pair {next(numbers)}: {what} undecided, at most {left_s:.0f} s left")
+            on_pair(f"  pair {next(numbers)}: {what} not decided yet, at most {left_s:.0f} s left")
             return runner.run_pair(chosen, then)
 
         found, rehearsal = PairedComparison(), runner.rehearsal

@@ -35,7 +35,7 @@ from plumbline.results.history import COUNTS, HISTORY_SCHEMA, Entry, Run
 from plumbline.results.schema import Benchmark, Results
 
 MOST_RUNS = 200  # the newest runs that a report shows
-FALSE_ALARMS = 0.01  # the share of histories in which a benchmark that did not move is said to have moved
+FALSE_POSITIVES = 0.01  # the share of histories in which a benchmark that did not move is said to have moved
 INTERVAL = 0.99  # of a level
 _COMMIT_DIGITS = 10  # of a base
 TOO_LOW = 0.5  # standard errors that a link may read too low, because a comparison ends once a benchmark passes
@@ -191,9 +191,9 @@ def _paths(origin: str, neighbours: Mapping[str, Sequence[tuple[str, _Step]]]) -
 def has_moved(level: Level, tolerance: float, sharing: int) -> bool:
     """Return whether a benchmark is significantly slower or faster than at its origin by more than the tolerance.
 
-    `sharing`: the number of benchmarks that share the allowed false alarms.
+    `sharing`: the number of benchmarks that share the allowed false positives.
     """
-    low, high = level.interval(NORMAL.inv_cdf(1 - FALSE_ALARMS / 2 / max(sharing, 1)))
+    low, high = level.interval(NORMAL.inv_cdf(1 - FALSE_POSITIVES / 2 / max(sharing, 1)))
     return low > tolerance or high < 1 / (1 + tolerance) - 1
 
 

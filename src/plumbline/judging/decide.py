@@ -383,12 +383,12 @@ def choose_pairs(record: Results, evidence: Evidence, *, proposed: bool, every: 
         return [*record.benchmarks] if proposed else []
     timings = evidence.timings
     wanted = {"inconclusive", "new", "changed", "improvement"} if proposed else {"inconclusive"}
-    undecided = [benchmark for benchmark in record.benchmarks if timings[benchmark.key].verdict in wanted]
-    undecided.sort(key=lambda benchmark: -(timings[benchmark.key].change or 0.0))
+    chosen = [benchmark for benchmark in record.benchmarks if timings[benchmark.key].verdict in wanted]
+    chosen.sort(key=lambda benchmark: -(timings[benchmark.key].change or 0.0))
     also = {key for key, found in evidence.counts.items() if found.fails}
     also |= {benchmark.key for benchmark in record.benchmarks} if every else set()
-    also = (also - {*record.app_elsewhere} | {*evidence.edited}) - {benchmark.key for benchmark in undecided}
-    return undecided + [benchmark for benchmark in record.benchmarks if benchmark.key in also]
+    also = (also - {*record.app_elsewhere} | {*evidence.edited}) - {benchmark.key for benchmark in chosen}
+    return chosen + [benchmark for benchmark in record.benchmarks if benchmark.key in also]
 
 
 class Again(Struct, frozen=True):

@@ -24,7 +24,7 @@ from plumbline.settings import BenchmarkSettings, GateSettings, Tail
 BASELINE_MISSES, LATER_MISSES = 0.25, 0.75
 # The slow-down of a tail that its tolerance is compared with, in tolerances.
 TAIL_EFFECT = 1.5
-# The share of the allowed false alarms of each tail.
+# The share of the allowed false positives of each tail.
 OF_TAIL = 0.2
 
 
@@ -59,7 +59,7 @@ class Thresholds(Struct, frozen=True):
         return replace(self, false_alarms=self.false_alarms * false_alarms, power=power)
 
     def of_fastest(self) -> Self:
-        """Return the thresholds of the fastest samples of a pair: without the false alarms of the tails."""
+        """Return the thresholds of the fastest samples of a pair: without the false positives of the tails."""
         return self.with_shares(1 - OF_TAIL * len(self.tails), 1)
 
     def of_tail(self) -> Self:

@@ -279,7 +279,7 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     spread: Annotated[float, Meta(ge=0, le=100)] | None = None  # the standard deviation of log(process_medians)
     duration_s: Seconds = 0.0  # how long its whole test took, in a baseline
     pin: int | None = None  # the core that it was pinned to, if it was
-    machine_speed_s: Seconds = field(default=0.0, name="pace_s")  # the time of a fixed piece of work; 0 if unknown
+    machine_speed_s: Seconds = field(default=0.0, name="pace_s")  # machine speed: the time of fixed work; 0 if unknown
     source_hash: str = ""  # a hash of its test and of the fixtures that it uses
     renamed_from: str = ""  # its former key, if it was renamed
     description: str = ""  # the docstring of its test
@@ -292,7 +292,7 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     change_low: float | None = None  # the lower end of the interval of the change
     change_high: float | None = None  # the upper end of the interval of the change
     change_error: float | None = None  # the standard error of log(1 + change), if it was compared in pairs
-    minimum_detectable_effect: float | None = field(default=None, name="resolution")  # smallest detectable slow-down
+    minimum_detectable_effect: float | None = field(default=None, name="resolution")  # minimum detectable effect
     differences: Sequence[float] = []  # log(head time / base time) of each pair
     base_samples_s: Sequence[Seconds] = []  # some of base's samples in its last pair
     head_samples_s: Sequence[Seconds] = []  # some of head's samples in its last pair

@@ -85,8 +85,8 @@ def shares(gates: Sequence[Mapping[str, str]]) -> dict[str, Share]:
     valid = [gate for gate in gates if gate]
     verdicts = [one for gate in valid for one in gate.values()]
     return {
-        "suites with a false alarm": Share(sum("regression" in gate.values() for gate in valid), len(valid)),
-        "benchmarks with a false alarm": Share(verdicts.count("regression"), len(verdicts)),
+        "suites with a false positive": Share(sum("regression" in gate.values() for gate in valid), len(valid)),
+        "benchmarks with a false positive": Share(verdicts.count("regression"), len(verdicts)),
         "benchmarks inconclusive": Share(verdicts.count("inconclusive"), len(verdicts)),
         "suites invalid": Share(len(gates) - len(valid), len(gates)),
     }
@@ -102,7 +102,7 @@ def slowed_gates(recording: Recording) -> dict[str, Share]:
     found = {f"{text}, caught": Share(some.count("regression"), len(some)) for text, some in sorted(verdicts.items())}
     if found:
         others = [verdict for gate in recording.slowed for key, verdict in gate.verdicts.items() if key != gate.key]
-        found["other benchmarks with a false alarm"] = Share(others.count("regression"), len(others))
+        found["other benchmarks with a false positive"] = Share(others.count("regression"), len(others))
     return found
 
 

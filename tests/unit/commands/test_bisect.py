@@ -74,10 +74,10 @@ def test_nothing_to_find(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Nothing to find: BAD is not slower than GOOD, and asks for no more" in capsys.readouterr().out
 
 
-def test_undecided_is_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_inconclusive_is_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 0 would mean that nothing is slower."""
     assert _nothing_to_find(results(benchmark("a"), benchmark("b", "inconclusive"), exit_code=0)) == 3
-    assert "Undecided within the time limit, which --limit raises: b" in capsys.readouterr().out
+    assert "Inconclusive within the time limit, which --limit raises: b" in capsys.readouterr().out
 
 
 def test_what_could_not_be_compared_is_invalid(capsys: pytest.CaptureFixture[str]) -> None:

@@ -271,11 +271,11 @@ def most(expected: float, count: int) -> float:
     return expected + 3.1 * math.sqrt(expected * (1 - expected) / count)
 
 
-def test_false_alarms_stay_below_the_suite_s_rate() -> None:
+def test_false_positives_stay_below_the_suite_s_rate() -> None:
     """Of suites of ten benchmarks that are slower by the tolerance, at most the allowed 5 % fail."""
     chance = random.Random(1)
     limits = of_suite(10, GateSettings(false_alarms=0.05))
-    suites, alarms = 300, 0
+    suites, false_positives = 300, 0
 
     for _ in range(suites):
         baselines = [processes(chance, 5, 0.03) for _ in range(10)]
@@ -284,9 +284,9 @@ def test_false_alarms_stay_below_the_suite_s_rate() -> None:
             compare(baseline, processes(chance, 5, 0.03, math.log(1.02)), variance, limits, confirmed=True).verdict
             for baseline in baselines
         ]
-        alarms += "regression" in verdicts
+        false_positives += "regression" in verdicts
 
-    assert 0 < alarms / suites <= most(0.05, suites)
+    assert 0 < false_positives / suites <= most(0.05, suites)
 
 
 def test_nothing_fails_without_a_change() -> None:

@@ -39,7 +39,7 @@ def chosen(run: Results, proposed: bool = False, **evidence: Any) -> list[str]:
     return [one.key for one in choose_pairs(run, found, proposed=proposed)]
 
 
-def test_undecided_benchmarks_are_compared_the_slowest_first() -> None:
+def test_inconclusive_benchmarks_are_compared_the_slowest_first() -> None:
     """Benchmarks that have passed are not compared."""
     worse = BaselineEvidence("inconclusive", change=0.2)
     timings = {"a": OPEN, "b": BaselineEvidence("pass", change=0.3), "c": worse, "d": BaselineEvidence("improvement")}
@@ -73,7 +73,7 @@ def test_a_grown_count_of_an_application_served_elsewhere_is_not_compared() -> N
 
 
 def test_every_benchmark_is_compared_if_the_run_lacks_what_the_change_brings() -> None:
-    """Passed benchmarks come after the undecided ones."""
+    """Passed benchmarks come after the inconclusive ones."""
     timings = {"a": BaselineEvidence("pass"), "b": OPEN, "c": BaselineEvidence("pass")}
     evidence = Evidence(baseline=results(), timings=timings)
     found = choose_pairs(record(*"abc", app_elsewhere=["c"]), evidence, proposed=True, every=True)

@@ -16,7 +16,7 @@ def test_the_suite_s_error_is_shared_by_its_benchmarks() -> None:
     assert (thresholds.false_alarms, thresholds.power) == pytest.approx((0.0005, 0.97))
 
 
-def test_the_tails_have_shares_of_the_false_alarms() -> None:
+def test_the_tails_have_shares_of_the_false_positives() -> None:
     """A fifth for each of the two tails, and the rest for the fastest samples."""
     thresholds = Thresholds.of(GATE, BenchmarkSettings(tail_tolerance=0.2))
 

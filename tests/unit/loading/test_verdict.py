@@ -117,7 +117,7 @@ def test_the_interval_is_that_of_student() -> None:
     assert found.high - found.change == pytest.approx(6.965 * 0.1 / 3**0.5, abs=1e-3)
 
 
-def test_no_more_false_alarms_than_allowed() -> None:
+def test_no_more_false_positives_than_allowed() -> None:
     """Of 1,000 runs without a change, with 6 noisy windows each and 5 % allowed, at most 7 % fail."""
     failed = 0
     for seed in range(1000):

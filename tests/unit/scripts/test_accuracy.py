@@ -16,15 +16,15 @@ def test_gates_are_counted_by_their_right_answers() -> None:
 
     assert tally.shares() == {
         "invalid gates": Share(1, 3),
-        "gates with a false alarm": Share(1, 2),
-        "false alarms by benchmark": Share(1, 2),
+        "gates with a false positive": Share(1, 2),
+        "false positives by benchmark": Share(1, 2),
         "inconclusive without a change": Share(0, 2),
         "slow-downs caught": Share(1, 2),
         "slow-downs read within 1.5 points": Share(1, 2),
     }
 
 
-def test_a_tally_without_slow_downs_has_false_alarms_only() -> None:
+def test_a_tally_without_slow_downs_has_false_positives_only() -> None:
     """Nothing could be caught."""
     tally = Tally()
     tally.add(results(benchmark("a", "inconclusive"), exit_code=0))

@@ -20,7 +20,7 @@ def judgement(verdict: Verdict, low: float = 0.0, high: float = 0.0) -> Judgemen
     ("verdict", "reference", "expected"),
     [
         ("regression", judgement("regression", 0.06, 0.08), "the same"),
-        ("inconclusive", judgement("regression", 0.06, 0.08), "undecided"),
+        ("inconclusive", judgement("regression", 0.06, 0.08), "inconclusive"),
         ("pass", judgement("regression", 0.03, 0.04), "compatible"),
         ("pass", judgement("regression", 0.06, 0.08), "contradicts"),
         ("regression", judgement("pass", 0.015, 0.025), "compatible"),

@@ -2,14 +2,14 @@
 
 import pytest
 
-from scripts.simulations import HOSTILE, USUAL, Case, caught, false_alarms
+from scripts.simulations import HOSTILE, USUAL, Case, caught, false_positives
 
 
 @pytest.mark.parametrize("case", HOSTILE, ids=[case.title for case in HOSTILE])
-def test_benchmarks_that_differ_in_noise_have_few_false_alarms(case: Case) -> None:
+def test_benchmarks_that_differ_in_noise_have_few_false_positives(case: Case) -> None:
     """At most 1.5 % of 70 comparisons without a regression fail."""
     runs = 70
-    assert false_alarms(case, runs).count <= 0.015 * runs
+    assert false_positives(case, runs).count <= 0.015 * runs
 
 
 def test_slow_downs_of_5_percent_are_caught() -> None:

@@ -24,10 +24,10 @@ from plumbline.settings import GateSettings
 from tests.support.recordings import KEYS, LIMITS, recording
 
 
-def test_replays_count_false_alarms_and_what_is_caught() -> None:
-    """On a quiet machine there are no false alarms, and all slow-downs are detected and estimated well."""
+def test_replays_count_false_positives_and_what_is_caught() -> None:
+    """On a quiet machine there are no false positives, and all slow-downs are detected and estimated well."""
     found = replayed_gates(recording(0.005), LIMITS, 60.0, times=60)
-    assert found["suites with a false alarm"] == Share(0, 60)
+    assert found["suites with a false positive"] == Share(0, 60)
     assert found["suites invalid"] == Share(0, 60)
     assert found["10% slower, caught"] == Share(60, 60)
     assert found["5% slower, caught"].count > 55
@@ -39,8 +39,8 @@ def test_live_gates_are_counted() -> None:
     gates = [{}, {"a": "pass", "b": "regression"}, {"a": "pass", "b": "inconclusive"}]
     found = shares(gates)
     assert found == {
-        "suites with a false alarm": Share(1, 2),
-        "benchmarks with a false alarm": Share(1, 4),
+        "suites with a false positive": Share(1, 2),
+        "benchmarks with a false positive": Share(1, 4),
         "benchmarks inconclusive": Share(1, 4),
         "suites invalid": Share(1, 3),
     }
@@ -57,7 +57,7 @@ def test_live_slow_downs_are_counted_by_size_and_place() -> None:
     assert slowed_gates(Recording(sample_s={}, slowed=gates)) == {
         "10% slower in the timed block, caught": Share(1, 2),
         "5% slower in the application, caught": Share(0, 1),
-        "other benchmarks with a false alarm": Share(1, 3),
+        "other benchmarks with a false positive": Share(1, 3),
     }
 
 

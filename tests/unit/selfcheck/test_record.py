@@ -97,7 +97,7 @@ def test_a_recording_of_the_first_version_is_read(tmp_path: Path) -> None:
 
 
 def test_a_share_shows_its_interval_in_the_long_run() -> None:
-    """No false alarm in 30 gates does not prove that there are none."""
+    """No false positive in 30 gates does not prove that there are none."""
     assert str(Share(0, 30)) == "0 of 30 (0.0%; 95 % interval 0.0% to 11.6%)"
 
 

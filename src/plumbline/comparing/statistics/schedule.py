@@ -1,6 +1,6 @@
 """The schedule of a paired comparison: the benchmarks of each pair.
 
-Every pair measures the benchmarks that are still undecided. Each is judged after each of its pairs, and a decided
+Every pair measures the benchmarks that are still inconclusive. Each is judged after each of its pairs, and a decided
 benchmark is not measured again. If there is no time for all, those that look slower come first.
 
 This module does not measure. The function `run_pair` runs a real pair, or replays a recorded one.
@@ -29,7 +29,7 @@ from plumbline.judging.evidence import Judgement, Thresholds
 from plumbline.settings import Tail
 
 LEAST_PAIRS = 2  # a benchmark is judged from its second pair on
-# An undecided benchmark waits if there is no time for this many pairs of it, so that the slowest do not use up the time
+# An open benchmark waits if there is no time for this many pairs of it, so that the slowest do not use up the time
 # of the others.
 PAIRS_PLANNED = 6
 # A benchmark that passed but looks faster, or whose tail looks slower, is measured up to this many times to decide it.
@@ -130,18 +130,18 @@ class PairedComparison:
             }
             slower = any(one.verdict == "regression" for one in own.values())
             found = replace(fastest[plan.key], tails=own, **({"verdict": "regression"} if slower else {}))
-            if found.verdict != "inconclusive" or self.is_undecided(plan):
+            if found.verdict != "inconclusive" or self.is_inconclusive(plan):
                 self.judgements[plan.key] = found
 
     def pairs_of(self, plan: BenchmarkPlan) -> int:
         return len(self.differences.get(plan.key, ()))
 
     def is_open(self, plan: BenchmarkPlan) -> bool:
-        """Return whether a benchmark is undecided, or one of its tails is, and it can be measured again."""
+        """Return whether a benchmark or one of its tails is inconclusive, and can be measured again."""
         again = self.pairs_of(plan) < MOST_PAIRS_AFTER_PASS and self.tail_looks_slower(plan)
-        return plan.key not in self.failures and (again or self.is_undecided(plan))
+        return plan.key not in self.failures and (again or self.is_inconclusive(plan))
 
-    def is_undecided(self, plan: BenchmarkPlan) -> bool:
+    def is_inconclusive(self, plan: BenchmarkPlan) -> bool:
         return plan.key not in self.judgements or self.judgements[plan.key].verdict == "inconclusive"
 
     def tail_looks_slower(self, plan: BenchmarkPlan) -> bool:
@@ -152,7 +152,7 @@ class PairedComparison:
 
 
 def _cleared(tail: Judgement, limits: Thresholds) -> Judgement:
-    """Pass an undecided tail that looks faster than one that has to fail. Few samples can rule out no more."""
+    """Pass an inconclusive tail that looks faster than one that has to fail. Few samples can rule out no more."""
     cleared = tail.verdict == "inconclusive" and tail.change < limits.minimum_effect
     return replace(tail, verdict="pass") if cleared else tail
 
@@ -185,10 +185,10 @@ def conduct(
 
 def _choose(plans: Sequence[BenchmarkPlan], found: PairedComparison, left_s: float) -> list[BenchmarkPlan]:
     """Return the benchmarks of the next pair with their numbers of blocks, none if all are decided or time is up."""
-    undecided = [plan for plan in plans if found.is_open(plan)]
-    begun = [plan for plan in undecided if 0 < found.pairs_of(plan) < LEAST_PAIRS]
-    judged = sorted((plan for plan in undecided if plan.key in found.judgements), key=lambda plan: _rank(plan, found))
-    new = [plan for plan in undecided if not found.pairs_of(plan)]
+    still_open = [plan for plan in plans if found.is_open(plan)]
+    begun = [plan for plan in still_open if 0 < found.pairs_of(plan) < LEAST_PAIRS]
+    judged = sorted((plan for plan in still_open if plan.key in found.judgements), key=lambda plan: _rank(plan, found))
+    new = [plan for plan in still_open if not found.pairs_of(plan)]
     faster = [plan for plan in plans if _may_have_improved(plan, found)]
     return (
         _affordable(begun, found, left_s)

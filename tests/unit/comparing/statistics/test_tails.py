@@ -52,14 +52,14 @@ def test_more_samples_weigh_more() -> None:
 @pytest.mark.parametrize(("calls", "size"), SOME_CALLS)
 def test_some_slow_calls_fail(calls: float, size: float) -> None:
     """Those of the self-check: 10 % twice, 30 % 1.3 times and 2 % 21 times as slow."""
-    caught, alarms, pairs = some_calls_caught(calls, size, 10)
-    assert (caught.count, alarms.count) == (10, 0)
+    caught, false_positives, pairs = some_calls_caught(calls, size, 10)
+    assert (caught.count, false_positives.count) == (10, 0)
     assert pairs <= 8
 
 
 def test_equal_tails_pass_at_once() -> None:
-    caught, alarms, pairs = some_calls_caught(0.0, 0.0, 10)
-    assert (caught.count, alarms.count) == (0, 0)
+    caught, false_positives, pairs = some_calls_caught(0.0, 0.0, 10)
+    assert (caught.count, false_positives.count) == (0, 0)
     assert pairs < 2 * LEAST_PAIRS
 
 
