@@ -1,4 +1,4 @@
-"""What `plumbline init` shows before it writes."""
+"""The changes that `plumbline init` shows before it writes."""
 
 from pathlib import Path
 
