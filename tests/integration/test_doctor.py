@@ -100,8 +100,8 @@ def test_a_sound_project(shop: Project) -> None:
         **dict.fromkeys(("routes", "base"), "ok"),
     }
     assert "postgres: embedded PostgreSQL" in found["servers"]
-    assert "prepare connects to this run's postgres only" in found["prepare"]
-    assert "app connects to this run's postgres only" in found["application"]
+    assert "prepare connects to this run's postgres, and to no other PostgreSQL or Redis" in found["prepare"]
+    assert "app connects to this run's postgres, and to no other PostgreSQL or Redis" in found["application"]
     assert "3 read: 2 set by [env]" in found["variables"]
     assert "2 of 3 GET routes" in found["routes"]
     assert "with a login only: /me" in found["routes"]

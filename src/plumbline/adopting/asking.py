@@ -14,7 +14,7 @@ from plumbline.adopting.routes import may_change_something
 from plumbline.adopting.tried import Answer, Route
 from plumbline.processes import printable, with_lines
 from plumbline.services.application import Application
-from plumbline.services.at_start.plumbline_reads import PACKAGES
+from plumbline.services.serving import last_own_line
 
 MOST_ROUTES, MOST_EXAMPLES = 100, 5
 LIMIT_S, END_LIMIT_S, POLL_S = 3.0, 0.5, 0.02
@@ -22,11 +22,10 @@ WHOLE_LIMIT_S = 60.0
 MOST_SHOWN = 300  # characters of an error
 MOST_BYTES = 4 << 20
 DOCUMENTS = "application/vnd.oai.openapi+json, application/json"
-# In a traceback: its last line, and its places.
+# The last line of a traceback.
 ERROR = re.compile(
     r"^[ |]*([\w.]*(?:Error|Exception|DoesNotExist|Warning|Exit|Timeout)\b.*|(?:\w+\.)+[A-Z]\w+: .*)$", re.MULTILINE
 )
-PLACE = re.compile(r'File "([^"]+)", line (\d+)')
 
 
 class Asker:
@@ -121,11 +120,8 @@ class Asker:
             output = printable(with_lines(self._app.output_after(begin)))
         if not (errors := ERROR.findall(output)):
             return ""
-        places = [(Path(file), line) for file, line in PLACE.findall(output)]
-        own = [
-            (file, line) for file, line in places if file.is_relative_to(self._root) and PACKAGES.isdisjoint(file.parts)
-        ]
-        where = f", {own[-1][0].relative_to(self._root).as_posix()}:{own[-1][1]}" if own else ""
+        line = last_own_line(output, self._root)
+        where = f", {line}" if line else ""
         return textwrap.shorten(errors[-1], MOST_SHOWN, placeholder=" …") + where
 
     def _has_ended(self) -> bool:

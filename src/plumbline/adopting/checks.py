@@ -81,7 +81,8 @@ def _named(settings: Settings) -> set[str]:
 def _touched(touched: Mapping[str, Sequence[str]], names: Iterable[str]) -> str:
     """Return the servers that some processes connected to. The guard has ended the trial if there were others."""
     used = {name: " and ".join(touched.get(name, ())) for name in names}
-    return "; ".join(f"{name} connects to this run's {servers} only" for name, servers in used.items() if servers)
+    found = [f"{name} connects to this run's {servers}" for name, servers in used.items() if servers]
+    return f"{'; '.join(found)}, and to no other PostgreSQL or Redis" if found else ""
 
 
 def _unused(tried: Tried, settings: Settings) -> str:

@@ -14,17 +14,19 @@ from typing import Any
 import psutil
 
 from plumbline.processes import printable
+from plumbline.project import SETTINGS, SUITE
 from plumbline.services.address import Address
 from plumbline.services.base import HOST, LOG_TAIL_BYTES, LocalService, Service, not_ready
 from plumbline.services.clients import BadStatus, NotYet, probe_http
 from plumbline.services.errors import NotReady
 from plumbline.services.guard import Guard
 from plumbline.services.run import ServiceRun
-from plumbline.services.serving import advice_at_exit, command_of, listening_on, says_port_taken
+from plumbline.services.serving import advice_at_exit, command_of, last_own_line, listening_on, says_port_taken
 from plumbline.settings import AppSettings, ProcessSettings
 
 LOG_LIMIT_BYTES = 8 << 20
 POLL_S = 0.003
+PREPARE = "prepare"  # the name of its processes
 
 
 class Process(LocalService):
@@ -51,6 +53,7 @@ class Process(LocalService):
         is_app = isinstance(settings, AppSettings)
         table = "app" if is_app else f"processes.{name}"
         self.advice_at_limit = f"read its last output above, or raise ready_limit_s of [{table}] in settings.toml"
+        self._place = "`prepare`" if name == PREPARE else f"[{table}]"  # of its settings
         self._settings = settings
         self._python = python or Path(sys.executable)
         self._root = root
@@ -86,7 +89,7 @@ class Process(LocalService):
         try:
             self.spawn(command, environ=self.run.child_environ(self.name, command, environ), cwd=self._works_in)
         except OSError as error:
-            advice = "check the command in settings.toml"
+            advice = f"correct {self._place} in {SUITE}/{SETTINGS}"
             advice += "" if found else f": there is no program {program} beside {self._python}, nor on PATH"
             raise not_ready(self, f"{program} can't be started", error, advice) from None
 
@@ -173,8 +176,13 @@ class Process(LocalService):
 
     def _exited(self, advice: str = "") -> NotReady:
         headline = f"{self.state()}, {time.monotonic() - self._started_s:.1f} s after its start"
-        by_hand = f"read its last output above, or run it by hand {self._by_hand()}"
-        return not_ready(self, headline, None, advice or by_hand)
+        return not_ready(self, headline, None, advice or self._correction())
+
+    def _correction(self) -> str:
+        """Return what to change in which file, and how to repeat this start."""
+        line = last_own_line(self._output(LOG_TAIL_BYTES), self._root)
+        places = f"{self._place} or [env] in {SUITE}/{SETTINGS}"
+        return f"correct {f'{line}, or ' if line else ''}{places}; or run it by hand {self._by_hand()}"
 
     def _by_hand(self) -> str:
         """Return the folder, the variables and the command that a user needs to repeat this start."""

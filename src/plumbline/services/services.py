@@ -14,7 +14,7 @@ from plumbline.inherited import HIDDEN
 from plumbline.services import variables
 from plumbline.services.address import Address
 from plumbline.services.advice import with_advice
-from plumbline.services.application import Application, Process
+from plumbline.services.application import PREPARE, Application, Process
 from plumbline.services.base import HOST, Context, Service, not_ready
 from plumbline.services.docker import DockerPostgres, DockerRedis
 from plumbline.services.docker_engine import Engine, in_background
@@ -212,7 +212,7 @@ class Services:
                 if self.postgres:
                     address = self.postgres.address
                     environment |= variables.for_psql(command, self._root, self._settings.env, address)
-                processes.append(self._make(Process, "prepare", settings, environment))
+                processes.append(self._make(Process, PREPARE, settings, environment))
             # Services of the stack, and files, don't tell whether anybody has connected to them.
             elsewhere = variables.servers_named(self._settings.env) & self.stack.keys()
             elsewhere |= {one for one in self._settings.env.values() if variables.ROOT in placeholders(one)}

@@ -9,7 +9,9 @@ from typing import Any
 
 import psutil
 
+from plumbline.processes import printable, with_lines
 from plumbline.services.address import Address
+from plumbline.services.at_start.plumbline_reads import PACKAGES
 from plumbline.settings import AppSettings
 
 # Longer than any run: the server must not close a client's idle connection between two benchmarks.
@@ -20,6 +22,7 @@ PORT_TAKEN = re.compile(
     r"(address (is )?already in use|EADDRINUSE|Connection in use|attempting to bind)", re.IGNORECASE
 )
 NOT_FOUND = re.compile(r"(?:ModuleNotFoundError: |: )No module named '?([\w.]+)'?")
+PLACE = re.compile(r'File "([^"]+)", line (\d+)')  # in a traceback
 WRONG_NAMES = ("Error loading ASGI app", "Failed to find attribute", "Failed to parse ", "Failed to find application")
 SERVERS = {"asgi": "uvicorn", "wsgi": "gunicorn"}
 
@@ -61,6 +64,13 @@ def listening_on(port: int) -> Iterator[Any]:
         yield from (one for one in found if one.status == psutil.CONN_LISTEN and one.laddr[1:] == (port,))
 
 
+def last_own_line(output: str, root: Path) -> str:
+    """Return the last line of the project in the tracebacks of an output, such as "shop/main.py:4", or ""."""
+    places = [(Path(file), line) for file, line in PLACE.findall(with_lines(printable(output)))]
+    own = [one for one in places if one[0].is_relative_to(root) and PACKAGES.isdisjoint(one[0].parts)]
+    return f"{own[-1][0].relative_to(root).as_posix()}:{own[-1][1]}" if own else ""
+
+
 def advice_at_exit(app: AppSettings, output: str, add: Callable[[str], str]) -> str:
     """Return what to do next after an exit with this output; "" if it is unknown. `add`: the advice to install."""
     key = next(key for key in ("asgi", "wsgi", "command") if getattr(app, key))
@@ -69,8 +79,6 @@ def advice_at_exit(app: AppSettings, output: str, add: Callable[[str], str]) -> 
     wrong_name = f"check `{key}` and `directory` of [app] in settings.toml: {key} is {named}"
     if any(text in output for text in WRONG_NAMES):
         return wrong_name
-    if "Application startup failed" in output:
-        return "its lifespan failed: read its last output above"
     if not (modules := NOT_FOUND.findall(output)):
         return ""
     top = modules[-1].partition(".")[0]

@@ -343,6 +343,7 @@ def test_an_application_that_waits_for_ever(trial: Try) -> None:
     assert "looks for its flags" in tried.message
     assert "slow at     app.py:7, while it is imported" in tried.message
     assert "flags.invalid:443: not a server of this run" in tried.message
+    assert "in [env] of tests/performance/settings.toml" in tried.message
 
 
 def test_an_application_that_hangs_in_code_without_a_file(trial: Try) -> None:

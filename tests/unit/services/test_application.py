@@ -94,7 +94,7 @@ def test_a_failing_import_is_reported_at_once_with_its_traceback(start_applicati
 
     assert message.startswith("app is not ready: exited with code 1")
     assert "RuntimeError: no licence key" in message
-    assert "sample.py" in message
+    assert "next        correct sample.py:1, or [app] or [env] in tests/performance/settings.toml" in message
 
 
 def test_a_failing_lifespan_is_reported_at_once_with_its_traceback(start_application: StartApplication) -> None:
@@ -113,7 +113,7 @@ def test_a_failing_lifespan_is_reported_at_once_with_its_traceback(start_applica
 
     assert message.startswith("app is not ready: exited with code 3")
     assert "RuntimeError: the pool can't be opened" in message
-    assert "its lifespan failed" in message
+    assert "next        correct sample.py:5, or [app]" in message
 
 
 @pytest.mark.parametrize("asgi", ["smaple:app", "sample:apq"])

@@ -265,6 +265,7 @@ def test_a_failing_prepare_is_reported_with_its_output(tmp_path: Path, run: Serv
 
     assert "prepare is not ready: exited with code 7" in str(caught.value)
     assert "| relation missing" in str(caught.value)
+    assert "next        correct `prepare` or [env] in tests/performance/settings.toml" in str(caught.value)
 
 
 def test_output_of_prepare_cannot_control_a_terminal(tmp_path: Path, run: ServiceRun) -> None:
