@@ -353,7 +353,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     #: `requires-python` decides.
     python: str = ""
     install: InstallSettings = InstallSettings()
-    #: Hosts that a `PERF_…_URL` variable may name, besides this machine.
+    #: Hosts that a `PERF_…_URL` variable may name, and that a locustfile may use, besides this machine.
     allow_external: list[str] = []
     #: Redis and PostgreSQL servers that your code may use besides those of the run, as `host:port`. Also
     #: SQLite files that your code may open during `nox -s init`, as paths from the root of the project: `./app.db`.

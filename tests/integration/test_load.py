@@ -169,6 +169,14 @@ def test_a_locustfile_that_cannot_be_imported(shop: Repository) -> None:
     assert "No User class found!" in load(shop, code=3)
 
 
+def test_a_request_to_another_machine_is_refused(shop: Repository) -> None:
+    get = 'self.client.get("/")'
+    shop.write({"tests/performance/locustfile.py": LOCUSTFILE.replace(get, 'self.client.get("http://192.0.2.7/")')})
+    output = " ".join(load(shop, code=3).split())
+    assert "invalid: the load on head failed: the locustfile sends requests to 192.0.2.7, not this machine." in output
+    assert 'set allow_external = ["192.0.2.7"] in settings.toml' in output
+
+
 def test_too_few_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locust_run, "CONNECT_LIMIT_S", 1.0)
     (tmp_path / "locustfile.py").write_text(LOCUSTFILE)

@@ -67,6 +67,7 @@ def load(
                 folder=folder,
                 environ=target.environment(),
                 processes=processes,
+                hosts=[*settings.allow_external, *(one.address.host for one in target.services.running())],
                 workers_at=(workers.host, workers.port) if workers else None,
                 workers=workers.number if workers else 0,
                 scrub=target.services.scrub,

@@ -84,11 +84,16 @@ class LocustRun:
         folder: Path,
         environ: Mapping[str, str],
         processes: int,
+        hosts: Sequence[str] = (),
         workers_at: tuple[str, int] | None = None,
         workers: int = 0,
         scrub: Callable[[str], str] = str,
     ) -> None:
-        """`folder`: a new one for this side. `workers_at`: where `workers` from elsewhere connect, as host and port."""
+        """Start Locust.
+
+        `folder`: a new one for this side. `hosts`: those that the locustfile may use, besides this machine.
+        `workers_at`: where `workers` from elsewhere connect, as host and port.
+        """
         self._side, self._folder, self._settings, self._scrub = side, folder, settings, scrub
         self._end_s = max(window.end_s for window in windows)
         users = settings.number_of_users
@@ -96,6 +101,7 @@ class LocustRun:
             "users": users,
             "windows": [[one.begin_s, one.end_s, one.rate_per_s, one.seed] for one in windows if one.side == side],
             "answer_limit_s": settings.answer_limit_s,
+            "hosts": hosts,
         }
         (folder / "plan.json").write_text(json.dumps(plan), "utf-8")
         self._log = folder / "locust.log"

@@ -8,11 +8,13 @@ is late by as much as its task, so a server that stalls shows in the times of al
 (coordinated omission, see Gil Tene, "How NOT to Measure Latency", 2015).
 """
 
+import contextlib
+import ipaddress
 import json
 import os
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,11 @@ def arrivals(windows: Iterable[tuple[float, float, float, int]], part: int, part
             number += 1
 
 
+def read_plan(folder: Path) -> dict[str, Any]:
+    plan: dict[str, Any] = json.loads((folder / "plan.json").read_text("utf-8"))
+    return plan
+
+
 def text_of(error: BaseException) -> str:
     return writable(f"{type(error).__name__}: {error}"[:MOST_TEXT])
 
@@ -54,6 +61,49 @@ def text_of(error: BaseException) -> str:
 def writable(text: str) -> str:
     """Replace halves of surrogate pairs, which JSON can hold and UTF-8 can't."""
     return text.encode(errors="replace").decode()
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a name or an IP address is surely of this machine, without asking DNS."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost" or host.endswith(".localhost")
+
+
+class Hosts:
+    """Refuses connections of the locustfile to other machines, and ends the run with `report`.
+
+    gevent resolves each name of a host, and each IP address in a URL, before anything is sent. A worker from elsewhere
+    gets the allowed hosts at the begin only. Then the names from before are judged, too.
+    """
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
+        self._asked: set[str] = set()
+        self._allowed: set[str] | None = None
+        resolver = gevent.get_hub().resolver
+        self._resolve, resolver.getaddrinfo = resolver.getaddrinfo, self._checked
+
+    def allow(self, hosts: Iterable[str]) -> None:
+        self._allowed = {*hosts}
+        for host in self._asked:
+            self._refusal(host)
+
+    def _checked(self, host: Any, *others: Any, **named: Any) -> Any:
+        text = host.decode("ascii", "replace") if isinstance(host, bytes) else host
+        if text and (problem := self._refusal(text.lower())):
+            raise PermissionError(problem)
+        return self._resolve(host, *others, **named)
+
+    def _refusal(self, host: str) -> str:
+        if self._allowed is None:
+            self._asked.add(host)
+        elif not is_loopback(host) and host not in self._allowed:
+            problem = f"the locustfile sends requests to {host}, not this machine. If you may put load on that server, "
+            problem += f'set allow_external = ["{host}"] in settings.toml'
+            self._report(problem)
+            return problem
+        return ""
 
 
 class OpenLoop:
@@ -66,6 +116,7 @@ class OpenLoop:
 
     def __init__(self, environment: Any) -> None:
         self.environment = environment
+        self.hosts = Hosts(self._end)
         self.ready: set[Any] = set()  # users
         self.begun = Event()
         self.rows: dict[str, list[list[Any]]] = {}
@@ -76,6 +127,7 @@ class OpenLoop:
 
     def begin(self, plan: dict[str, Any]) -> None:
         """Begin in `in_s` seconds."""
+        self.hosts.allow(plan["hosts"])
         windows = [tuple(window) for window in plan["windows"]]
         self._arrivals = arrivals(windows, plan["part"], plan["parts"])
         self._begin_s = time.perf_counter() + plan["in_s"]
@@ -117,8 +169,11 @@ class OpenLoop:
     def failed(self, exception: BaseException) -> None:
         """End the run if a user fails before the begin, as in `on_start`."""
         if not self.begun.is_set():
-            text = f"a Locust user failed: {text_of(exception)}"
-            self.environment.runner.send_message("plumbline_problem", {"text": text})
+            self._end(f"a Locust user failed: {text_of(exception)}")
+
+    def _end(self, problem: str) -> None:
+        """End the run, which says nothing about the application."""
+        self.environment.runner.send_message("plumbline_problem", {"text": problem})
 
     def _now_s(self) -> float:
         return time.perf_counter() - self._begin_s
@@ -177,7 +232,7 @@ class Conductor:
     def __init__(self, environment: Any, folder: Path) -> None:
         self._runner = environment.runner
         self._folder = folder
-        self._plan: dict[str, Any] = json.loads((folder / "plan.json").read_text("utf-8"))
+        self._plan = read_plan(folder)
         self._ready: dict[str, int] = {}  # users by worker
         self._done: set[str] = set()
         self._problem = ""
@@ -221,7 +276,7 @@ class Conductor:
         self._rows.write(json.dumps(msg.data) + "\n")
 
     def _on_problem(self, msg: Any, **_: Any) -> None:
-        self._problem = msg.data["text"]
+        self._problem = self._problem or msg.data["text"]  # others follow from the first one
 
 
 def report_ready(loop: OpenLoop) -> None:
@@ -240,6 +295,8 @@ def take_over(environment: Any, **_: Any) -> None:
     if isinstance(runner, MasterRunner):
         return
     loop = OpenLoop(environment)
+    if FOLDER in os.environ:  # not from elsewhere
+        loop.hosts.allow(read_plan(Path(os.environ[FOLDER]))["hosts"])
     runner.register_message("plumbline_begin", lambda msg, **_: loop.begin(msg.data))
     hooks.request.add_listener(
         lambda response_time, exception, name, **_: loop.request(response_time or 0.0, exception, name)
