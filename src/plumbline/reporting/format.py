@@ -6,7 +6,7 @@ import textwrap
 
 from rich.cells import cell_len, set_cell_size
 
-from plumbline.processes import with_lines
+from plumbline.processes import ESCAPE_SEQUENCE, with_lines
 from plumbline.results.schema import Benchmark, BudgetResult, CallSite, FunctionTime, LoopHold, PlanChange, TailChange
 
 TAILS = {"p90": "90th percentile", "mean": "mean"}
@@ -22,7 +22,6 @@ _CAUSE = "The above exception was the direct cause of the following exception:"
 
 _OUTPUT = re.compile("^output of (.+):$", re.MULTILINE)  # in the message of a failed test, behind its own error
 
-_ESCAPE_SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 _RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\U00010800-\U00010fff\U0001e800-\U0001efff]")
 
@@ -132,7 +131,7 @@ def site(one: CallSite | LoopHold) -> str:
 
 def plain(text: str) -> str:
     """Return text as one line that can neither control a terminal nor reverse the direction of writing."""
-    text = re.sub(r"[\t\r\n]+", " ", _ESCAPE_SEQUENCE.sub("", text))
+    text = re.sub(r"[\t\r\n]+", " ", ESCAPE_SEQUENCE.sub("", text))
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
