@@ -186,9 +186,10 @@ class ServiceSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ready: str = ""
     #: Seconds that the service may take to become ready.
     ready_limit_s: Positive = 60.0
-    #: Environment variables of the container. Those of `[env]` are not passed to it.
+    #: Environment variables of the container. Those of `[env]` are not passed to it. `{host}` and `{port}` stand for
+    #: the address at which the service is reached from outside, as Kafka has to know it.
     env: dict[str, str] = {}
-    #: The command of the container and its arguments, in place of that of the image.
+    #: The command of the container and its arguments, in place of that of the image. It may have `{host}` and `{port}`.
     command: list[str] = []
     #: Whether base and head each get a container in a paired comparison. With `false` they share one, and have to use
     #: `{NAME.prefix}` to keep their data apart.

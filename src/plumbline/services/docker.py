@@ -13,7 +13,7 @@ import psutil
 
 from plumbline.processes import host_name, identity, is_running, tree
 from plumbline.services.address import Address, own_postgres, own_redis
-from plumbline.services.base import PAUSED, Context, Service, not_ready
+from plumbline.services.base import HOST, PAUSED, Context, Service, not_ready
 from plumbline.services.docker_engine import CALL_LIMIT_S, OWNER_LABEL
 from plumbline.services.errors import Unavailable
 from plumbline.services.options import Options, postgres_options, redis_config
@@ -30,6 +30,7 @@ class Container(Service):
     _command: list[str]  # [] keeps that of the image
     _stop_signal = "SIGINT"  # on SIGTERM, PostgreSQL would wait for its clients; "" keeps that of the image
     _environ: dict[str, str]
+    _published_port = 0  # of this machine, if it has to be known before the container starts
     _opened_by = ""  # the setting with which others can use the server, if they can connect to it
 
     def __init__(self, name: str, why: str, address: Address, image: str, context: Context) -> None:
@@ -68,14 +69,19 @@ class Container(Service):
             container.with_command(self._command)
         for name, value in self._environ.items():
             container.with_env(name, value)
-        self._direct = _routes_to_containers(client)
+        routed = _routes_to_containers(client)
+        self._direct = routed and not self._published_port
         if not self._direct:
             # If the engine is on this machine, publish the port on loopback only.
-            local = client.api.base_url.startswith("http+docker://localhost") and not inside_container()
+            local = client.api.base_url.startswith("http+docker://localhost") and (routed or not inside_container())
+            if not local and self._published_port:
+                reason = f"the engine is on another machine, so the address of {self.name} is not known yet"
+                raise Unavailable(reason, "use neither {host} nor {port} in its env and command")
             if not local and self._opened_by:
                 reason = f"the engine is on another machine, so {self.name} would be open to the network"
                 raise Unavailable(reason, f"set PERF_SERVICES=embedded, or remove {self._opened_by}")
-            published: dict[str, Any] = {f"{self._port}/tcp": ("127.0.0.1",) if local else None}
+            port = self._published_port or None
+            published: dict[str, Any] = {f"{self._port}/tcp": ("127.0.0.1", port) if local else port}
             container.ports = published
         owner = "{}:{pid}:{begun}".format(host_name(), **identity(os.getpid()))
         extra = {"network": "bridge"} if self._direct else {}
@@ -161,6 +167,8 @@ class Container(Service):
         network = self._wrapped().attrs["NetworkSettings"]
         if self._direct:
             host, port = network["Networks"]["bridge"]["IPAddress"], self._port
+        elif self._published_port:
+            host, port = HOST, self._published_port
         else:
             host = self._container.get_container_host_ip()
             port = int(network["Ports"][f"{self._port}/tcp"][0]["HostPort"])

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from plumbline.processes import printable
 from plumbline.services.address import Address
-from plumbline.services.base import Context, Service
+from plumbline.services.base import HOST, Context, Service, reserve_port
 from plumbline.services.clients import NotYet, probe_http
 from plumbline.services.docker import Container
 from plumbline.services.errors import Unavailable
@@ -56,6 +56,7 @@ class DockerService(Container, _Probed):
     """A service in a container. `key`: its name in settings.toml; a side of a comparison has a name of its own."""
 
     _stop_signal = ""
+    _reserved: socket.socket | None = None  # holds the port until the container takes it
 
     def __init__(self, name: str, key: str, context: Context) -> None:
         settings = context.settings.services[key]
@@ -64,8 +65,16 @@ class DockerService(Container, _Probed):
         )
         self._key = key
         self._settings = settings
-        self._command = settings.command
-        self._environ = settings.env
+        used = [*settings.command, *settings.env.values()]
+        if any(name in one for one in used for name in ("{host}", "{port}")):
+            self._reserved = reserve_port(0)
+            self._published_port = self._reserved.getsockname()[1]
+
+        def filled(text: str) -> str:
+            return text.replace("{host}", HOST).replace("{port}", str(self._published_port))
+
+        self._command = [*map(filled, settings.command)]
+        self._environ = {variable: filled(value) for variable, value in settings.env.items()}
         self.advice_at_limit = (
             f"read its last output above; check `port` and `ready` of [services.{key}], or raise its ready_limit_s"
         )
@@ -79,6 +88,8 @@ class DockerService(Container, _Probed):
             self._engine.require_image(self.image)
         except Unavailable as error:
             raise Unavailable(str(error), f"pull the image, or correct `image` of [services.{self._key}]") from None
+        if self._reserved:
+            self._reserved.close()
         super().start()
 
     def probe(self, limit_s: float) -> str:

@@ -99,6 +99,23 @@ def test_a_path_answers_by_http(engine: Any, make_services: MakeServices) -> Non
     assert services.stack["web"].ready_s is not None
 
 
+def test_a_service_can_announce_its_own_address(engine: Any, make_services: MakeServices) -> None:
+    """As brokers do: the address is known before the container starts, also at the next start."""
+    assert engine.ping()
+    serve = "echo I am at $ANNOUNCED and {host}:{port}.; exec redis-server --protected-mode no"
+    lines = f'ready = "I am at"\nenv = {{ ANNOUNCED = "{{host}}:{{port}}" }}\ncommand = ["sh", "-c", "{serve}"]\n'
+
+    services = ready(make_services(f"{QUEUE}{lines}"))
+    service = services.stack["queue"]
+    before = service.address
+    service.restart()
+
+    at = f"{before.host}:{before.port}"
+    assert f"I am at {at} and {at}." in service.log_tail(20)
+    assert service.address == before
+    assert ping(services)
+
+
 def test_templates_name_it(engine: Any, make_services: MakeServices) -> None:
     """{NAME.host}, {NAME.port} and {NAME.prefix} are rendered for the code under test."""
     assert engine.ping()
