@@ -62,7 +62,7 @@ CODE = """\
 import os
 import time
 
-ARM = "base"
+SIDE = "base"
 
 
 def before():
@@ -83,7 +83,7 @@ import asyncio
 import os
 
 import pytest
-from tested_code import ARM, alike
+from tested_code import SIDE, alike
 
 from plumbline.measuring.fixtures import _START_MEASURE
 from plumbline.measuring.loop import Measure
@@ -91,7 +91,7 @@ from plumbline.measuring.loop import Measure
 
 @pytest.mark.parametrize("name", ["base", "head"])
 def test_skipped_in(name: str, measure: Measure) -> None:
-    if name == ARM:
+    if name == SIDE:
         pytest.skip("not today")
     for timer in measure():
         with timer:
@@ -104,12 +104,12 @@ def test_failing(measure: Measure) -> None:
         with timer:
             alike()
         calls += 1
-        if ARM == "base":
+        if SIDE == "base":
             assert calls < 70, "not more\\udc80"
 
 
 def test_printing(measure: Measure) -> None:
-    if ARM == "head":
+    if SIDE == "head":
         os.write(1, bytes(range(256)) * 10_000)
         os.write(2, b'{"at": 1}\\n' * 10_000)
     for timer in measure():
@@ -128,7 +128,7 @@ async def test_hanging(measure: Measure) -> None:
     async for timer in measure():
         with timer:
             alike()
-    if ARM == "base":
+    if SIDE == "base":
         await asyncio.Event().wait()
 
 

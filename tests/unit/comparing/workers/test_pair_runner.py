@@ -68,7 +68,7 @@ def slower(compiled: Sides, tmp_path_factory: pytest.TempPathFactory) -> Compari
     sides = copy_of(compiled, folder)
     edit(sides.head, "        pass\n\n\ndef alike", "        pass\n    check()\n\n\ndef alike")
     edit(sides.head, "def before", "def check():\n    for _ in range(4_000):\n        pass\n\n\ndef before")
-    edit(sides.head, 'ARM = "base"', 'ARM = "head"')  # which may act for the third as well
+    edit(sides.head, 'SIDE = "base"', 'SIDE = "head"')  # which may act for the third as well
     found = comparison(sides, WORK, ASYNC, ALIKE)
     assert not left_in(folder)
     return found
@@ -79,7 +79,7 @@ def odd(compiled: Sides, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     """One pair of benchmarks that each do something unusual, and of a usual one."""
     folder = tmp_path_factory.mktemp("odd")
     sides = copy_of(compiled, folder)
-    edit(sides.head, 'ARM = "base"', 'ARM = "head"')
+    edit(sides.head, 'SIDE = "base"', 'SIDE = "head"')
     edit(sides.head, "def alike", "def new():\n    pass\n\n\ndef alike")
     for side in (sides.base, sides.head):
         (side.root / "tests/performance/test_odd.py").write_text(ODD)
@@ -436,7 +436,7 @@ def test_if_no_benchmark_is_affected_there_is_no_pair(reading: Sides) -> None:
 def test_a_benchmark_that_fails_in_the_rehearsal_is_compared_all_the_same(compiled: Sides, tmp_path: Path) -> None:
     """A benchmark that only base skips is reported although it is unaffected."""
     sides = copy_of(compiled, tmp_path)
-    edit(sides.head, 'ARM = "base"', 'ARM = "head"')
+    edit(sides.head, 'SIDE = "base"', 'SIDE = "head"')
     for side in (sides.base, sides.head):
         (side.root / "tests/performance/test_odd.py").write_text(ODD)
         (side.root / "README.md").touch()
