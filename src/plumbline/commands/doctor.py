@@ -83,7 +83,7 @@ def starts_code(settings: Settings) -> bool:
 
 
 def _in_git(root: Path) -> Callable[[str], bool]:
-    """Return a function that tells whether git has a file, given its path from the root of the project."""
+    """Return a function that returns whether git has a file, given its path from the root of the project."""
     try:
         git = Git(root)
     except NoBase:

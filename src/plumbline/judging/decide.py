@@ -126,7 +126,7 @@ def judge_benchmarks(record: Results, evidence: Evidence, gate: GateSettings) ->
         one = with_timings(benchmark, evidence, gate)
         one = with_kept_budget(one, evidence.confirmation.fresh.get(key, []))
         counts, drifted = evidence.counts.get(key), key in evidence.comparison.unaffected
-        if of_sides := sides.get(key):  # the base decides, and the baseline tells drift
+        if of_sides := sides.get(key):  # the base decides, and the baseline shows drift
             is_drift = counts is not None and counts.fails and not of_sides.fails
             counts, drifted = counts if is_drift else of_sides, is_drift
         if counts:

@@ -37,7 +37,7 @@ class Memory:
     """Counts the allocations in each block, with the peak of their bytes and the lines that they come from.
 
     One tracker sees all blocks, because it takes some 15 ms to begin and end. Two functions allocate in order to mark
-    the beginning and the end of a block. The first block is not counted: it tells whether this process does anything.
+    the beginning and the end of a block. The first block is not counted: it shows whether this process does anything.
     """
 
     def __init__(self, folders: Sequence[str]) -> None:

@@ -42,7 +42,7 @@ def is_asgi(application: Any) -> bool:
 
 
 def wrapped(application: Any, requests: Any) -> Callable[..., Any]:
-    """Return the application, which tells `requests` of the begin and the end of each request.
+    """Return the application, which reports to `requests` the begin and the end of each request.
 
     The arguments have names, because servers try whether an application needs them.
     """
