@@ -220,7 +220,7 @@ def _with_thresholds(plan: BenchmarkPlan, looked_for: GrownCount | Slower) -> Be
 
 
 def _nothing_to_find(results: Results) -> int:
-    """Print why there is nothing to search for. Return the exit code. Raises CommandError if GOOD is slower than BAD."""
+    """Print why there is nothing to find. Return the exit code. Raises CommandError if GOOD is slower than BAD."""
     judged = [one for one in results.benchmarks if content.is_evidence(one)]
     faster = [f"{one.key} {content.change_text(one)}" for one in judged if one.verdict == "improvement"]
     if faster and len(faster) == len(judged):
