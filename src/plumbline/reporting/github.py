@@ -112,7 +112,7 @@ def _summary(results: Results) -> str:
     before = content.before_text(results)
     lines = [f"{content.summary(results)}.", content.exit_line(results)]
     if step := next_step(results):
-        lines.append(f"Next: {_code(step.command)} {escaped(step.purpose)}.")
+        lines.append(f"Next: {_code(step.command, 2_000)} {escaped(step.purpose)}.")
     lines.append(f"{before[:1].upper()}{escaped(before[1:])}." if before else "")
     return "  \n".join(filter(None, lines)) + "\n"
 
@@ -200,9 +200,9 @@ def _unbroken(text: str) -> str:
     return escaped(text).replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _code(text: str) -> str:
+def _code(text: str, most_characters: int = 300) -> str:
     """Return a name as code without effect: neither markup nor a mention, nor the end of a table's cell."""
-    text = form.plain(text[:300])
+    text = form.plain(text[:most_characters])
     return f"<code>{escaped(text)}</code>" if set("`|\\") & set(text) else f"`{form.isolated(text)}`"
 
 

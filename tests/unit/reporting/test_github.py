@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from plumbline.reporting import format as form
 from plumbline.reporting import github
 from plumbline.reporting.github import MOST, annotations
+from plumbline.reporting.next_step import next_step
 from plumbline.results.schema import Reason, TestOutcome, Verdict
 from tests.support.report_samples import NASTY, benchmark, results, small, unmeasured
 
@@ -98,6 +99,15 @@ def test_names_of_any_kind_are_shown_as_they_are(key: str) -> None:
     name = re.sub(r"<[^>]*>", "", shown)
     expected = form.plain(key).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
     assert expected in name
+
+
+def test_the_next_command_is_whole() -> None:
+    """A name is cut, but half a command would run something else."""
+    run = results(*(benchmark(f"a.py::test_{'long' * 30}{i}", "regression") for i in range(5)), exit_code=1)
+
+    assert (step := next_step(run))
+    assert len(step.command) > 300
+    assert f"Next: `{step.command}` " in github.markdown(run)
 
 
 def test_nobody_is_mentioned() -> None:
