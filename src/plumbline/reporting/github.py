@@ -84,7 +84,7 @@ def markdown(
         cut(_TITLED, "Notes", [f"- {escaped(text)}" for text in notes]),
         cut(_TITLED, title, trend),
         cut(_TITLED, "History of the default branch", [*map(_moved, along)]),
-        cut(_FOLDED, f"All {len(results.benchmarks):,} benchmarks", _table(results.benchmarks)),
+        cut(_FOLDED, "All benchmarks", _table(results.benchmarks)),
         cut(_FOLDED, "Remarks", remarks),
         cut(_FOLDED, "Services and environment", [_verbatim(_environment(results))]),
     ]
