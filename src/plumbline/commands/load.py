@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import importlib.util
+import os
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ from plumbline.comparing.workers.pair_servers import shared_by_sides
 from plumbline.loading.load import Loaded, Workers, load
 from plumbline.loading.locust_run import LoadInvalid
 from plumbline.loading.page import as_page
-from plumbline.loading.results import LoadResults, SideResults, as_markdown, as_text
+from plumbline.loading.results import LoadResults, SideResults, annotations, as_markdown, as_text
 from plumbline.loading.targets import NoApplication, Target, both_targets, one_target
 from plumbline.loading.verdict import Finding, Verdict, compare, highest_rate, judge_head, overall
 from plumbline.processes import printable
@@ -192,7 +193,8 @@ def _report(project: Project, results: LoadResults) -> int:
     write_whole(project.results / PAGE, as_page(results))
     problems = add_to_summary(lambda: markdown)
     written = f"written: {project.shown(project.results / PAGE)}"
-    say("\n".join(["", as_text(results), written, *problems]))
+    on_github = annotations(results) if os.environ.get("GITHUB_ACTIONS") == "true" else []
+    say("\n".join(["", as_text(results), written, *problems, *on_github]))
     return results.exit_code
 
 

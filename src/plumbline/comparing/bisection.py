@@ -1,4 +1,4 @@
-"""The steps of a search for the commit that made one benchmark worse. Each compares GOOD with a commit."""
+"""The steps of a search for the commit that made one benchmark worse. Each tests one commit beside GOOD."""
 
 import math
 import time
@@ -123,10 +123,9 @@ class Stepper:
         return found
 
     def _count(self, runner: PairRunner, sought: GrownCount) -> StepResult:
-        counts, notes = runner.count([self.plan])
-        if self.plan.key not in counts:
+        head, notes = runner.count_head(self.plan)
+        if head is None:
             return StepResult("skip", why="; ".join(notes) or "it can't be counted")
-        _, head = counts[self.plan.key]
         if family(sought.name) not in head.families:
             return StepResult("skip", why="; ".join(notes) or f"{sought.name} can't be counted")
         value = figure_of(head, sought.name)

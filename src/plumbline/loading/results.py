@@ -7,7 +7,7 @@ from msgspec import Struct
 from plumbline.loading.figures import Figures
 from plumbline.loading.verdict import Change, Finding, Verdict
 from plumbline.reporting.format import percent, plain
-from plumbline.reporting.github import escaped
+from plumbline.reporting.github import MOST, annotation, escaped
 
 SCHEMA = 1
 HEADINGS = ("rate", "side", "reached", "requests", "p50", "p95", "p99", "max", "errors")
@@ -109,6 +109,13 @@ def as_markdown(results: LoadResults) -> str:
         lines += ["", *(f"| {' | '.join(row)} |" for row in rows)]
     lines += ["", *(f"- {escaped(one)}" for one in sentences(results))]
     return "\n".join(lines) + "\n"
+
+
+def annotations(results: LoadResults) -> list[str]:
+    """Return one line for GitHub for each figure that failed or is unclear, and for each reason of an invalid run."""
+    found = [(verdict, text) for verdict, text in judged(results) if verdict in DECIDING]
+    levels = [("warning" if verdict == "inconclusive" else "error", verdict, text) for verdict, text in found]
+    return [annotation(level, "", 0, f"load test: {verdict}", [text]) for level, verdict, text in levels][:MOST]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

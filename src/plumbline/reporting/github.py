@@ -236,17 +236,18 @@ def annotations(results: Results, folder: str = ".") -> list[str]:
             title = f"{problem.verdict}: {form.file_and_name(problem.key)[1]}"
             benchmark = benchmarks[problem.key]
             texts = [content.line(benchmark), *content.remarks(benchmark)[:10]]
-        errors.append(_command("error", f"{prefix}{problem.file}", problem.line, title, texts))
+        errors.append(annotation("error", f"{prefix}{problem.file}", problem.line, title, texts))
     for one in content.by_urgency(filter(content.is_notable, results.benchmarks)):
         if one.key not in failing:
             file, name = form.file_and_name(one.key)
             texts = [content.line(one), *content.remarks(one)[:10]]
             title = f"{content.verdict(one)}: {name}"
-            warnings.append(_command("warning", f"{prefix}{SUITE}/{file}", one.line + 1, title, texts))
+            warnings.append(annotation("warning", f"{prefix}{SUITE}/{file}", one.line + 1, title, texts))
     return errors[:MOST] + warnings[:MOST]
 
 
-def _command(level: str, file: str, line: int, title: str, texts: Iterable[str]) -> str:
+def annotation(level: str, file: str, line: int, title: str, texts: Iterable[str]) -> str:
+    """Return a workflow command. Without a file (""), the annotation belongs to the whole job."""
     values = {"file": file, "line": str(line) if line else "", "title": form.plain(title)}
     place = ",".join(f"{name}={value.translate(_IN_PROPERTY)}" for name, value in values.items() if value)
     message = "\n".join(map(form.plain, filter(None, texts))).translate(_IN_MESSAGE)

@@ -4,7 +4,7 @@ import math
 
 from plumbline.loading.figures import Figures
 from plumbline.loading.page import as_page
-from plumbline.loading.results import LoadResults, SideResults, as_markdown, as_text
+from plumbline.loading.results import LoadResults, SideResults, annotations, as_markdown, as_text
 from plumbline.loading.verdict import Change, Finding
 from tests.support.html_reader import Reader
 
@@ -54,10 +54,19 @@ def test_the_terminal_shows_what_decides_first() -> None:
 def test_markdown_has_a_table_and_no_html() -> None:
     text = as_markdown(RESULTS)
     assert text.startswith(
-        "# Load test: regression\n\nTarget: http://127.0.0.1:1\nBase: 0123456789, as asked: &lt;main&gt;\n"
+        "# Load test: regression\n\nTarget: http:&#8203;//127.0.0.1:1\nBase: 0123456789, as asked: &lt;main&gt;\n"
     )
     assert "| 50/s | head | 49/s | 500 | 1.25 ms | 0 ms | 100 ms | 0 ms | 2.00% |" in text
     assert "HTTPError: &lt;500&gt;" in text
+
+
+def test_github_gets_what_decides() -> None:
+    assert annotations(RESULTS) == [
+        "::error title=load test%3A regression::p99 100 ms, the budget is 50 ms",
+        "::error title=load test%3A regression::p95 changed by +50 %25 (+20 %25 to +80 %25)",
+        "::warning title=load test%3A inconclusive::p99 changed by +50 %25 "
+        "(too few windows or requests to judge: raise duration_s or window_s)",
+    ]
 
 
 def test_the_page_begins_with_what_decides_and_loads_nothing() -> None:

@@ -70,7 +70,7 @@ def pair_runner(
 class WorkerPair:
     """Both workers of a pair."""
 
-    both: list[WorkerProcess]  # base, then head
+    both: list[WorkerProcess]  # base, then head; or only head
     plans: Plans
     round: int
 
@@ -189,9 +189,18 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
 
         Return by key the counts of base and head, and notes about what cannot be counted. Raises ComparisonInvalid.
         """
-        found: dict[str, tuple[Counts, Counts]] = {}
+        found, notes = self._counted(plans)
+        return {key: (base, head) for key, (base, head) in found.items()}, notes
+
+    def count_head(self, plan: BenchmarkPlan) -> tuple[Counts | None, list[str]]:
+        """Count one benchmark in head alone, without a worker of base. Raises ComparisonInvalid."""
+        found, notes = self._counted([plan], head_only=True)
+        return next(iter(found.get(plan.key, [])), None), notes
+
+    def _counted(self, plans: Plans, *, head_only: bool = False) -> tuple[dict[str, list[Counts]], list[str]]:
+        found: dict[str, list[Counts]] = {}
         notes: list[str] = []
-        with self._running(plans, counts=True) as (pair, _):
+        with self._running(plans, counts=True, head_only=head_only) as (pair, _):
             collected = [plan for plan in plans if not self._why_missing(plan.key, pair)]
             for worker in pair.both:
                 worker.send(Order([plan.key for plan in collected]))
@@ -199,8 +208,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                 counted = _count_one(pair, plan, self._servers)
                 problems = [worker.end() for worker in pair.both]
                 if len(counted) == len(pair.both) and not any(problems):
-                    base, head = (one.counts for one in counted)
-                    found[plan.key] = base, head
+                    found[plan.key] = [one.counts for one in counted]
                     notes += (note for one in counted for note in one.notes if note not in notes)
         return found, notes
 
@@ -260,13 +268,19 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
 
     @contextlib.contextmanager
     def _running(
-        self, plans: Plans, *, traces: Path | None = None, profiles: Path | None = None, counts: bool = False
+        self,
+        plans: Plans,
+        *,
+        traces: Path | None = None,
+        profiles: Path | None = None,
+        counts: bool = False,
+        head_only: bool = False,
     ) -> Iterator[tuple[WorkerPair, float]]:
         """Start both workers, or take those that were started ahead. They end while the next pair is measured.
 
         `traces`: the folder for the traces of a rehearsal. `profiles`: the folder for profiles. `counts`: whether the
-        pair counts. Yields the pair, and the seconds of waiting for a pair that was started ahead. Raises
-        ComparisonInvalid.
+        pair counts. `head_only`: whether base has no worker. Yields the pair, and the seconds of waiting for a pair
+        that was started ahead. Raises ComparisonInvalid.
         """
         started, began_s = self._ahead, time.monotonic()
         plain = not traces and not profiles and not counts
@@ -276,7 +290,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                 worker.pin(os.sched_getaffinity(0))  # the measurement of the last pair is over
         else:
             self._dismiss_ahead()
-            started = self._start(plans, (), traces, profiles, counts=counts)
+            started = self._start(plans, (), traces, profiles, counts=counts, head_only=head_only)
         with contextlib.ExitStack() as stack:
             stack.callback(started.end, patient=False)
             for worker in reversed(started.both):  # head first: if both fail, report the copy of the working tree
@@ -303,7 +317,14 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
             started.end(patient=False)
 
     def _start(
-        self, plans: Plans, cores: Collection[int], traces: Path | None, profiles: Path | None, *, counts: bool = False
+        self,
+        plans: Plans,
+        cores: Collection[int],
+        traces: Path | None,
+        profiles: Path | None,
+        *,
+        counts: bool = False,
+        head_only: bool = False,
     ) -> WorkerPair:
         self._count += 1
         round_ = self._count % self._servers.rounds
@@ -311,7 +332,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         hash_seed = self._rng.randrange(1, 2**32)
         with contextlib.ExitStack() as stack:
             workers = []
-            sides = [self._sides.base, self._sides.head]
+            sides = [self._sides.head] if head_only else [self._sides.base, self._sides.head]
             self._rng.shuffle(sides)
             for side in sides:
                 command = worker_command(side, self._sides.suite_of, plans, self._profile)
@@ -351,7 +372,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
 
 
 def _count_one(pair: WorkerPair, plan: BenchmarkPlan, servers: PairServers) -> list[Counted]:
-    """Count a benchmark in base, then in head. Return nothing of a side that skips or fails it."""
+    """Count a benchmark in each worker. Return nothing of a side that skips or fails it."""
     begun = [worker.begins(plan.key) for worker in pair.both]
     rounds = min(max(plan.warm_up, LEAST_ROUNDS), MOST_ROUNDS)
     counted = [

@@ -1,5 +1,8 @@
 """Steps of a search for a slower commit, on two small trees."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from plumbline.comparing import bisection
@@ -8,10 +11,11 @@ from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.search import step_thresholds
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.sides import Sides
+from plumbline.comparing.workers.pair_runner import PairRunner, WorkerPair
 from plumbline.judging.counts import GrownCount
 from plumbline.judging.evidence import ComparisonEvidence, Judgement
 from plumbline.results.schema import Counts
-from tests.unit.comparing.workers.small_trees import LIMITS, WORK, edit, plans_of, settings_of
+from tests.unit.comparing.workers.small_trees import ASYNC, LIMITS, WORK, edit, plans_of, settings_of
 
 [PLAN] = plans_of(WORK)
 TWICE = Slower(1.0, 0.9, step_thresholds(LIMITS, 1.0, 1), None)
@@ -34,6 +38,26 @@ def test_a_commit_with_twice_the_work_is_bad(trees: Sides) -> None:
     assert found.answer == "bad"
     assert found.judgement
     assert found.judgement.change == pytest.approx(1.0, abs=0.4)
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_a_step_counts_the_commit_alone(trees: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What GOOD asks for is known from the comparison with BAD."""
+    edit(trees.head, "    for _ in range(4_000):\n        pass", "    time.sleep(0)")
+    started, make = list[list[str]](), PairRunner._start
+
+    def recorded(*arguments: Any, **more: Any) -> WorkerPair:
+        pair = make(*arguments, **more)
+        started.append([worker.side.name for worker in pair.both])
+        return pair
+
+    monkeypatch.setattr(PairRunner, "_start", recorded)
+    [plan] = plans_of(ASYNC)
+    found = replace(stepper(trees), plan=plan, sought=GrownCount("blocking", 0, 1)).step("any")
+
+    assert found.answer == "bad"
+    assert found.count == 1
+    assert started == [["base", "head"], ["head"]]  # the rehearsal, and what is counted
 
 
 @pytest.mark.parametrize("error", [ComparisonInvalid("it ended", "head"), NoBase("redis 9 can't be installed")])
