@@ -42,7 +42,7 @@ def test_a_commit_with_twice_the_work_is_bad(trees: Sides) -> None:
 
 @pytest.mark.usefixtures("nothing_left")
 def test_a_step_counts_the_commit_alone(trees: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What GOOD asks for is known from the comparison with BAD."""
+    """The count of GOOD is known from the comparison with BAD."""
     edit(trees.head, "    for _ in range(4_000):\n        pass", "    time.sleep(0)")
     started, make = list[list[str]](), PairRunner._start
 
