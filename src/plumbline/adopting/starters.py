@@ -49,10 +49,11 @@ def starters(
     return found
 
 
-def not_measured(tried: Tried, existing: Mapping[str, str]) -> list[str]:
-    """Return the routes that answer 200, and that no test file names."""
+def not_measured(tried: Tried, existing: Mapping[str, str], *, refused: bool = False) -> list[str]:
+    """Return the routes that answer 200, or those that want a login, that no test file names."""
     measured = "\n".join(existing.values())
-    return [path for path in _answering(tried.answers, {200}) if benchmarks.quoted(path) not in measured]
+    found = refused_routes(tried.answers) if refused else _answering(tried.answers, {200})
+    return [path for path in found if benchmarks.quoted(path) not in measured]
 
 
 def has_no_login(routes: Iterable[Route], existing: Mapping[str, str]) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from plumbline.adopting.benchmarks import ROUTES_FILE
+from plumbline.adopting.login_benchmarks import LOGIN_FILE
 from plumbline.adopting.pipelines import GITLAB_CI, PIPELINES, gitlab_include, pipelines_at_root
 from plumbline.adopting.starters import not_measured, starters
 from plumbline.adopting.tools import lines_to_add, shown
@@ -166,13 +167,15 @@ def _says_yes(question: str) -> bool:
 
 def _further(tried: Tried, existing: Mapping[str, str], written: Mapping[str, str]) -> list[str]:
     """Return how many routes get no benchmark in this run. `existing`, `written`: test files by name."""
-    further = not_measured(tried, {**existing, **written})
-    if not further:
-        return []
-    routes = "1 more route answers" if len(further) == 1 else f"{len(further)} more routes answer"
-    is_full = written.get(ROUTES_FILE) != existing.get(ROUTES_FILE)
-    advice = f"run `{nox_command()} -s init` again" if is_full else f"write benchmarks in {SUITE}"
-    return [f"{routes}, such as GET {further[0]}: {advice} for them"]
+    files, lines = {**existing, **written}, list[str]()
+    if further := not_measured(tried, files):
+        is_full = written.get(ROUTES_FILE) != existing.get(ROUTES_FILE)
+        advice = f"run `{nox_command()} -s init` again" if is_full else f"write benchmarks in {SUITE}"
+        lines.append(f"not measured yet: {len(further)} of the routes that answer, such as GET {further[0]}: {advice}")
+    if further := not_measured(tried, files, refused=True):
+        advice = f"add them to ROUTES in {SUITE}/{LOGIN_FILE}"
+        lines.append(f"not measured: {len(further)} of the routes that require a login, such as {further[0]}: {advice}")
+    return lines
 
 
 def _first_run(root: Path, tried: Tried) -> int:

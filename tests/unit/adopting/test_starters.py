@@ -50,10 +50,12 @@ def test_new_routes_are_added(tmp_path: Path) -> None:
 
 def test_more_routes_than_one_run_measures(tmp_path: Path) -> None:
     """The next run adds them."""
-    seen = tried(*(("GET", f"/{number}", 200) for number in range(MOST_ROUTES + 2)))
+    count = MOST_ROUTES + 2
+    seen = tried(*(("GET", f"/{number}", 200 if number < count else 401) for number in range(count * 2)))
     files = starters(tmp_path, SHOP, seen, {})
     assert not_measured(seen, files) == ["/20", "/21"]
-    assert not_measured(seen, starters(tmp_path, SHOP, seen, files)) == []
+    assert not_measured(seen, files | starters(tmp_path, SHOP, seen, files)) == []
+    assert not_measured(seen, files, refused=True) == ["/42", "/43"]
 
 
 def test_unusual_paths(tmp_path: Path) -> None:
