@@ -59,9 +59,9 @@ def next_step(results: Results) -> Step | None:
         ("missing" in verdicts, Step(baseline, "if it was removed on purpose; otherwise restore the test")),
         (kinds & {"packages_unjudged", "budget_unjudged"}, after_fixing),  # measuring again would not help
         (unsure, _only(results, unsure, "measures {}; run nothing else meanwhile", "the inconclusive benchmarks")),
-        ("inconclusive" in verdicts, Step(baseline, "records a baseline of this machine, to commit")),
-        (why == "no_baseline", Step(baseline, "records the figures for runs of the default branch, to commit")),
-        (verdicts & {"new", "changed", "improvement"}, Step(baseline, "records the new figures, to commit")),
+        ("inconclusive" in verdicts, Step(baseline, "records a baseline of this machine; commit it")),
+        (why == "no_baseline", Step(baseline, "records a baseline for runs of the default branch; commit it")),
+        (verdicts & {"new", "changed", "improvement"}, Step(baseline, "records the new figures; commit them")),
     ]
     return next((step for applies, step in steps if applies), None)
 

@@ -89,7 +89,7 @@ def test_a_machine_without_comparable_timings_needs_a_baseline_of_its_own() -> N
 
     step = next_step(results(elsewhere, verdict="inconclusive"))
 
-    assert step == Step("nox -s baseline", "records a baseline of this machine, to commit")
+    assert step == Step("nox -s baseline", "records a baseline of this machine; commit it")
 
 
 @pytest.mark.parametrize(
