@@ -1,7 +1,7 @@
 """Clients of Redis, PostgreSQL and the application, for the benchmarks."""
 
-# Edit them to match your own clients. Plumbline reports connections that a test
-# leaves open, unless their `client_name` or `application_name` is `perf`, as here.
+# Edit them to match your own clients. A test that leaves a connection open
+# fails, unless its `client_name` or `application_name` is `perf`, as here.
 
 import asyncio
 from collections.abc import AsyncIterator

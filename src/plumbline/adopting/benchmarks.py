@@ -64,8 +64,8 @@ async def test_post(http_client: httpx.AsyncClient, measure: Measure) -> None:
 
 LIBRARY = '''"""Benchmarks of {package}."""
 
-# Add one like this for each function whose time matters. Call the function in the
-# block `with timer`, with the input of a usual day.
+# Add one like this for each function whose time matters. Call the function in
+# the block `with timer`, with the input of a usual day.
 
 import subprocess
 import sys
