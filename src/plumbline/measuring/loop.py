@@ -122,7 +122,7 @@ class Measure:
             warmup: The number of rounds before the first sample, which are not timed. By default, the profile decides.
             budget: The limits of this benchmark. They replace those in `settings.toml`.
             renamed_from: The former key of this benchmark, such as `test_cart.py::test_add`. The benchmark is
-                judged and shown as under this key.
+                judged and shown under that key.
 
         Returns:
             The measurement, which yields one `Timer` in each round.

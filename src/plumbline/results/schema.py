@@ -151,7 +151,7 @@ class CountGrowth(Struct, frozen=True, omit_defaults=True):
     new: float  # in this run, in the same benchmark
     benchmarks: int = 1  # how many benchmarks it changed in
     alike: bool = True  # whether all these benchmarks have the same `old` and `new`, not only the same difference
-    most: NotNegative = 0.0  # largest value of a count that varies between rounds, whose smallest is `new`; otherwise 0
+    most: NotNegative = 0.0  # its largest value if the count varies between rounds; `new` is then its smallest
     site: CallSite | None = None  # the line that it came from most often, the same in all these benchmarks
 
 
@@ -208,7 +208,7 @@ class CountChange(Struct, frozen=True, omit_defaults=True):
     old: float  # the count in the base or the baseline
     new: float  # the count in this run
     gated: bool = False  # whether the difference fails the benchmark
-    most: NotNegative = 0.0  # largest value of a count that varies between rounds, whose smallest is `new`; otherwise 0
+    most: NotNegative = 0.0  # its largest value if the count varies between rounds; `new` is then its smallest
     sites: Sequence[CallSite] = []  # where the count came from in this run, the most frequent line first
 
 
@@ -400,7 +400,7 @@ class Results(Struct, frozen=True, omit_defaults=True):
     commits: int = 0  # the number of commits since the base, if `plumbline compare` was asked for a revision
     base_differences: Sequence[str] = []  # files and packages that differ from the base, one line each
     unjudged_packages: Sequence[UnjudgedPackage] = []  # changed packages that could not be compared
-    collected_files: Sequence[str] = []  # files with all tests collected: each benchmark has to be measured
+    collected_files: Sequence[str] = []  # test files with all tests collected, so all their benchmarks have to run
     deselected: Sequence[str] = []  # keys of tests that the arguments or the profile left out
     app_elsewhere: Sequence[str] = []  # benchmarks whose application is not served from the working tree
     tests: Sequence[TestOutcome] = []  # each test of the run
