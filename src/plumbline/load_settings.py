@@ -73,7 +73,7 @@ class LoadSettings(Struct, frozen=True, forbid_unknown_fields=True):
     #: Seconds after the last arrival in which answers still count. A request without an answer has failed.
     answer_limit_s: Positive = 10.0
     #: Milliseconds that the load generator itself may be late, as the 99th percentile of its delays. The run is invalid
-    #: if this delay is longer, or if more than 10 % of the arrivals are later than this because no user was free.
+    #: above this limit. It is also invalid if more than 10 % of the arrivals exceed the limit because no user was free.
     late_ms: Positive = 20.0
     #: A slow-down by up to this share is never a regression.
     tolerance: Share = 0.1

@@ -121,8 +121,8 @@ class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):
     #: `own` runs the application, `prepare` and the processes in a separate environment, which is made from the lock
     #: file. Use it if their packages conflict with those of Plumbline.
     environment: Literal["shared", "own"] = "shared"
-    #: The Python of an environment that exists already, such as `.venv/bin/python`, to run the application, `prepare`
-    #: and the processes with. Base and head then share this environment.
+    #: The Python that runs the application, `prepare` and the processes, in an environment that exists already, such as
+    #: `.venv/bin/python`. Base and head then share this environment.
     python: str = ""
 
     def __post_init__(self) -> None:
@@ -236,7 +236,7 @@ class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
     tolerance: Share = 0.02
     #: A benchmark passes if a slow-down of this share can be ruled out.
     minimum_effect: Share = 0.05
-    #: The share of runs that may fail although nothing got slower: 0.01 is 1 in 100. All benchmarks of a run share it.
+    #: The share of runs that may fail although nothing got slower: 0.01 is 1 in 100, for all benchmarks together.
     false_alarms: Share = 0.01
     #: The share of slow-downs as large as `minimum_effect` that must not pass. With 0.97, at most 3 of 100 may pass.
     power: Share = 0.97
@@ -365,8 +365,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     ready_limit_s: Positive = 60.0
     #: Seconds that one test may take.
     test_limit_s: Positive = 30.0
-    #: A command that prepares the database before the application starts, such as migrations and seed data. Commands in
-    #: a list run one after another.
+    #: A command that prepares the database before the application starts, such as migrations and seed data. Write one
+    #: command as a list of strings, and several as a list of such lists. They run one after another.
     prepare: list[str | list[str]] = []
     #: Environment variables of the application, the processes, `prepare` and the tests. Values may have
     #: placeholders, such as `{postgres.url}`.
