@@ -20,7 +20,6 @@ from plumbline import cache
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.installers import InstallError, find_uv, run_installer
 from plumbline.processes import last_lines, run_command, without_secrets
-from plumbline.results.environment import installed_packages
 
 PLUMBLINE = "pytest-plumbline"
 INSTALL_LIMIT_S = 180.0
@@ -84,8 +83,16 @@ def base_python(
         _install(changes, _paths(target)["python"], project, complete, options)
         forget_urls(_paths(target)["python"])
 
-    name = cache.digest(changes, complete, installed_packages(), sys.version, sys.executable, sys.base_prefix)
+    name = cache.digest(changes, complete, _installed(), sys.version, sys.executable, sys.base_prefix)
     return _paths(cache.keep(folder, name, make))["python"]
+
+
+def _installed() -> dict[str, str]:
+    """Return what is installed: versions, and the files of what a commit or folder with the same version may change."""
+    return {
+        name: f"{one.version} {one.read_text('RECORD') if one.read_text('direct_url.json') else ''}"
+        for name, one in distributions().items()
+    }
 
 
 def forget_urls(python: Path) -> None:

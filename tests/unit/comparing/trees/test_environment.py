@@ -10,6 +10,7 @@ import sysconfig
 import threading
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import PathDistribution
 from pathlib import Path
 
 import pytest
@@ -305,6 +306,25 @@ def test_another_python_gets_another_environment(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(sys, "version", "3.99.0")
     assert base_python({"redis": "6.4.0"}, tmp_path, tmp_path, lambda _: None) != first
     assert len(made) == 2
+
+
+def test_another_commit_of_the_same_version_gets_another_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version of a package from git, such as Plumbline, often stays from commit to commit."""
+    monkeypatch.setattr(environment, "_copy_environment", lambda _: None)
+    monkeypatch.setattr(environment, "_install", lambda *_: None)
+    made = []
+    for content in ("old", "old", "new"):
+        info = tmp_path / content / "shop-1.0.dist-info"
+        info.mkdir(parents=True, exist_ok=True)
+        (info / "METADATA").write_text("Name: shop\nVersion: 1.0\n")
+        (info / "RECORD").write_text(f"shop.py,sha256={content},1\n")
+        (info / "direct_url.json").write_text('{"url": "https://example.com/shop", "vcs_info": {}}')
+        installed = {"shop": PathDistribution(info)}
+        monkeypatch.setattr(environment, "distributions", lambda found=installed: found)
+        made.append(base_python({"redis": "6.4.0"}, tmp_path / "cache", tmp_path, lambda _: None))
+    assert made[0] == made[1] != made[2]
 
 
 def test_no_change_needs_no_environment(tmp_path: Path) -> None:
