@@ -138,9 +138,9 @@ def judge_benchmarks(record: Results, evidence: Evidence, gate: GateSettings) ->
 
 
 def _with_unjudged_budget(benchmark: Benchmark) -> Benchmark:
-    """Make a benchmark inconclusive if a limit of its budget could not be judged, unless it is a regression."""
+    """Make a benchmark inconclusive if a limit of its budget could not be judged, unless it fails already."""
     unjudged = [result.name for result in benchmark.budgets if result.kept and result.note]
-    if not unjudged or benchmark.verdict in ("regression", "inconclusive"):
+    if not unjudged or benchmark.verdict in ("regression", "inconclusive", "invalid", "missing"):
         return benchmark
     reasons = [Reason("budget_unjudged", subjects=unjudged), *benchmark.reasons]
     return replace(benchmark, verdict="inconclusive", reasons=reasons)

@@ -5,7 +5,7 @@ import pytest
 from plumbline.judging.decide import broken, check_budget, check_loop_hold, judge_benchmarks, with_kept_budget
 from plumbline.judging.evidence import BaselineEvidence, Evidence
 from plumbline.measuring.statistics import Summary, summarize
-from plumbline.results.schema import Benchmark, BudgetResult, LoopHold, Reason
+from plumbline.results.schema import Benchmark, BudgetResult, LoopHold, Reason, Verdict
 from plumbline.settings import Budget, GateSettings
 from tests.support.report_samples import results
 
@@ -85,6 +85,16 @@ def test_p99_is_not_judged_from_few_samples_unless_p95_exceeds_its_limit() -> No
     assert [(one.verdict, one.reasons) for one in found] == [
         ("inconclusive", [Reason("budget_unjudged", subjects=["p99_ms"])])
     ]
+
+
+@pytest.mark.parametrize("verdict", ["invalid", "regression"])
+def test_an_unjudged_budget_hides_no_failure(verdict: Verdict) -> None:
+    unjudged = BudgetResult("p99_ms", 6.0, 5.0, kept=True, note="not judged: needs 1,000 samples")
+    evidence = Evidence(timings={"a.py::a": BaselineEvidence(verdict)})
+
+    (found,) = judge_benchmarks(results(benchmark(unjudged)), evidence, GateSettings())
+
+    assert found.verdict == verdict
 
 
 def test_a_budget_without_limits_has_no_results() -> None:
