@@ -28,7 +28,7 @@ PREPARE = "prepare"  # the command that prepares the databases
 COMPILED_FOLDER = "__pycache__"
 SEPARATORS = {";", "&&", "||", "|"}  # of commands
 HARMLESS = {"cd", "echo", "exit", "export", "mkdir", "rm", "set", "touch", "true"}  # they run nothing, and read no file
-SHEBANG = re.compile(rb"#!\s*[\w/]*[/ ](sh|bash|dash|zsh|ash|ksh)\s*$", re.MULTILINE)
+SHEBANG = re.compile(rf"#!\s*[\w/]*[/ ]({'|'.join(sorted(SHELLS))})\s*$".encode(), re.MULTILINE)
 # In a script whose commands are not all known, or that may change which Python runs.
 EXPANDED = re.compile(r"[$`<>*?\[\]{}~#\\!]|\bPATH=|\bPYTHON\w*=")
 
