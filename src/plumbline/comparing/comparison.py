@@ -15,11 +15,11 @@ from plumbline.comparing.trees.application import SIDES, application_environment
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.locks import read_toml
 from plumbline.comparing.trees.sides import Sides, make_sides
-from plumbline.comparing.workers.pair_runner import Plans, pair_runner
+from plumbline.comparing.workers.pair_runner import CountedPair, Plans, pair_runner
 from plumbline.comparing.workers.process import pytest_configuration
 from plumbline.comparing.workers.rehearsal import Rehearsal
 from plumbline.judging.evidence import LATER_MISSES, ComparisonEvidence, Thresholds
-from plumbline.results.schema import Benchmark, Counts
+from plumbline.results.schema import Benchmark
 from plumbline.settings import Settings
 
 MOST_PROFILED = 20  # regressions to run under a profiler, the largest first
@@ -58,12 +58,14 @@ def compare(
         found, rehearsal = PairedComparison(), runner.rehearsal
         if rehearsal.unaffected:
             say(f"  {len(rehearsal.unaffected)} of {len(plans)} benchmarks execute no changed code")
-        counts, uncounted = dict[str, tuple[Counts, Counts]](), list[str]()
+        counted = CountedPair({}, {}, [])
         if left := [plan for plan in plans if plan.key not in rehearsal.unaffected]:
             benchmarks = f"{len(left)} benchmark{'s' * (len(left) != 1)}"
             say(f"  {benchmarks}, in pairs of fresh processes, for up to {limit_s:g} s")
             if time.monotonic() - began_s < limit_s:
-                counts, uncounted = runner.count([plan for plan in left if plan.key not in rehearsal.failures])
+                counted = runner.count([plan for plan in left if plan.key not in rehearsal.failures])
+            else:
+                counted.notes.append(f"counts were not compared with the base: no time was left of {limit_s:g} s")
             found = conduct(left, run_pair, limit_s=limit_s, clock=lambda: time.monotonic() - began_s, sharing=sharing)
         changes = {key: one.change for key, one in found.judgements.items() if one.verdict == "regression"}
         slower = sorted((plan for plan in left if plan.key in changes), key=lambda plan: -changes[plan.key])
@@ -71,7 +73,7 @@ def compare(
         functions = runner.slower_functions(profiled)
     if found.pairs:
         say(f"  {found.pairs} pairs in {found.elapsed_s:.0f} s")
-    notes = [*uncounted, *_notes_about(rehearsal, sides)]
+    notes = [*counted.notes, *_notes_about(rehearsal, sides)]
     if len(profiled) < len(slower):
         notes.append(f"only the {len(profiled)} largest of {len(slower)} regressions ran under a profiler")
     return ComparisonEvidence(
@@ -83,7 +85,8 @@ def compare(
         differences=found.differences,
         samples_s=found.samples_s,
         functions=functions,
-        counts=counts,
+        counts=counted.counts,
+        uncounted=counted.failures,
         failures=found.failures,
         failed_in_head=rehearsal.failed_in_head,
     )

@@ -131,6 +131,8 @@ def judge_benchmarks(record: Results, evidence: Evidence, gate: GateSettings) ->
             counts, drifted = counts if is_drift else of_sides, is_drift
         if counts:
             one = _with_counts(one, counts, drifted=drifted)
+        if (why := evidence.comparison.uncounted.get(key)) and one.verdict in ("pass", "improvement", "drift"):
+            one = replace(one, verdict="inconclusive", reasons=[Reason("comparison_failed", f"its counts: {why}")])
         judgement = evidence.comparison.judgements.get(key)
         worse = bool(judgement and judgement.verdict == "regression") or bool(of_sides and of_sides.fails)
         judged.append(_with_unjudged_budget(_with_accepted(one, evidence, gate, worse_than_base=worse)))

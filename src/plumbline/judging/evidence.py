@@ -153,6 +153,7 @@ class ComparisonEvidence(Struct, frozen=True):
     samples_s: Mapping[str, tuple[Sequence[float], Sequence[float]]] = {}
     functions: Mapping[str, Sequence[FunctionTime]] = {}
     counts: Mapping[str, tuple[Counts, Counts]] = {}  # of base and of head
+    uncounted: Mapping[str, str] = {}  # why a benchmark could not be counted
     failures: Mapping[str, str] = {}  # why a benchmark could not be compared
     failed_in_head: Collection[str] = frozenset()  # keys of benchmarks that the copy of the working tree could not run
     new: Collection[str] = frozenset()  # keys of benchmarks that the base commit does not have

@@ -244,6 +244,13 @@ def test_a_benchmark_that_runs_what_was_not_compared_does_not_pass(verdict: Verd
     assert judged(comparison=pairs(verdict, unjudged_packages=named)).verdict == verdict
 
 
+@pytest.mark.parametrize(("verdict", "expected"), [("pass", "inconclusive"), ("regression",) * 2])
+def test_a_benchmark_that_could_not_be_counted_does_not_pass(verdict: Verdict, expected: Verdict) -> None:
+    one = judged(comparison=pairs(verdict, uncounted={KEY: "in head: it hung"}))
+    assert one.verdict == expected
+    assert (Reason("comparison_failed", "its counts: in head: it hung") in one.reasons) == (verdict == "pass")
+
+
 def test_one_application_for_both_sides_leaves_it_inconclusive() -> None:
     """Fresh processes can still judge it by the baseline."""
     elsewhere = judged(SLOWER, application_elsewhere={KEY})

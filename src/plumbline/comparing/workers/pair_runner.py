@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from plumbline.comparing.statistics.controls import controls, is_control
 from plumbline.comparing.statistics.inference import ComparisonInvalid, block_differences, figure
@@ -64,6 +65,14 @@ def pair_runner(
         runner = stack.enter_context(PairRunner(settings, sides, servers, core.core, profile))
         runner.rehearse(settings, plans, whole=whole)
         yield runner
+
+
+class CountedPair(NamedTuple):
+    """What the pair that counts has found, by key of the benchmark."""
+
+    counts: dict[str, tuple[Counts, Counts]]  # of base and of head
+    failures: dict[str, str]  # why a benchmark could not be counted
+    notes: list[str]  # about what cannot be counted
 
 
 @dataclass(frozen=True)
@@ -184,21 +193,25 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         then = [*controls(then[0].thresholds), *then] if then else []
         return self._measure([*controls(chosen[0].thresholds), *chosen], then)
 
-    def count(self, plans: Plans) -> tuple[dict[str, tuple[Counts, Counts]], list[str]]:
+    def count(self, plans: Plans) -> CountedPair:
         """Run one pair that counts instead of timing, one worker after the other, so that nobody else uses the servers.
 
-        Return by key the counts of base and head, and notes about what cannot be counted. Raises ComparisonInvalid.
+        Raises ComparisonInvalid.
         """
-        found, notes = self._counted(plans)
-        return {key: (base, head) for key, (base, head) in found.items()}, notes
+        found, failures, notes = self._counted(plans)
+        return CountedPair({key: (base, head) for key, (base, head) in found.items()}, failures, notes)
 
     def count_head(self, plan: BenchmarkPlan) -> tuple[Counts | None, list[str]]:
         """Count one benchmark in head alone, without a worker of base. Raises ComparisonInvalid."""
-        found, notes = self._counted([plan], head_only=True)
+        found, _, notes = self._counted([plan], head_only=True)
         return next(iter(found.get(plan.key, [])), None), notes
 
-    def _counted(self, plans: Plans, *, head_only: bool = False) -> tuple[dict[str, list[Counts]], list[str]]:
+    def _counted(
+        self, plans: Plans, *, head_only: bool = False
+    ) -> tuple[dict[str, list[Counts]], dict[str, str], list[str]]:
+        """Return by key the counts of each side, or why a benchmark could not be counted, and notes."""
         found: dict[str, list[Counts]] = {}
+        failures: dict[str, str] = {}
         notes: list[str] = []
         with self._running(plans, counts=True, head_only=head_only) as (pair, _):
             collected = [plan for plan in plans if not self._why_missing(plan.key, pair)]
@@ -206,11 +219,13 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                 worker.send(Order([plan.key for plan in collected]))
             for plan in collected:
                 counted = _count_one(pair, plan, self._servers)
-                problems = [worker.end() for worker in pair.both]
-                if len(counted) == len(pair.both) and not any(problems):
+                problems = pair.named([worker.end() for worker in pair.both])
+                if len(counted) == len(pair.both) and not problems:
                     found[plan.key] = [one.counts for one in counted]
                     notes += (note for one in counted for note in one.notes if note not in notes)
-        return found, notes
+                else:
+                    failures[plan.key] = problems or "the test ended before it was counted"
+        return found, failures, notes
 
     @contextlib.contextmanager
     def head_runs_on(self, python: Path | None) -> Iterator[None]:
