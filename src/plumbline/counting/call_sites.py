@@ -34,6 +34,9 @@ class CallSites:
             for name, sites in numbers.items()
         }
 
+    def uncounted(self, found: Sequence[tuple[str, Any]]) -> list[str]:  # noqa: ARG002
+        return []
+
 
 class BlockingCalls(CallSites):
     """A reader of the probe `blocking`."""

@@ -31,3 +31,6 @@ class MemoryReader:
                     if count:
                         sites.setdefault(f"{process}.{kind}", []).append(CallSite(file, line, function, count, where))
         return {name: sorted(lines, key=lambda site: -site.count) for name, lines in sites.items()}
+
+    def uncounted(self, found: Sequence[tuple[str, Any]]) -> list[str]:
+        return [f"{what} (in {process})" for process, block in found for what in block["uncounted"]]

@@ -159,6 +159,9 @@ class Reader(Protocol):
     def sites(self, found: Sequence[tuple[str, Any]]) -> dict[str, list[CallSite]]:
         """Return by count where it came from in a round. Counts of other sources may be among them."""
 
+    def uncounted(self, found: Sequence[tuple[str, Any]]) -> list[str]:
+        """Return what happened in a round without being counted, each with its process."""
+
 
 class ProbeSource:
     """A source of counts that asks probes in all processes."""
@@ -194,6 +197,9 @@ class ProbeSource:
         rounds = [{name: found[name] for name in usable} for found in self._processes.rounds]
         last = rounds[-1] if rounds else {}
         self.sites = _merged(self._readers[name].sites(found) for name, found in last.items())
+        for name, found in last.items():
+            for what in self._readers[name].uncounted(found):
+                self._note(f"{', '.join(self._readers[name].families)} don't include {what}")
         return [_merged(self._readers[name].numbers(found[name]) for name in found) for found in rounds]
 
     def _check(self) -> list[str]:

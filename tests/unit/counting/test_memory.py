@@ -2,6 +2,7 @@
 
 import gc
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -208,6 +209,20 @@ def test_a_process_that_forks() -> None:
     *_, found = probes.end()["memory"]
     assert codes == [0, 0, 0]
     assert found["peak_bytes"] < 100_000
+    assert found["uncounted"] == ["those of child processes"]
+
+
+def test_memory_that_is_mapped_is_noted() -> None:
+    notes = list[str]()
+    source = ProbeSource(SOURCES, Path("no sockets"), [str(ROOT)], notes.append)
+    source.begin()
+    for _ in range(3):
+        source.enter()
+        mmap.mmap(-1, 4_000_000).close()
+        sum(range(10_000))
+        source.leave()
+    source.end()
+    assert notes == ["allocations don't include memory that an extension maps (in test)"]
 
 
 def test_an_idle_process_has_no_blocks() -> None:

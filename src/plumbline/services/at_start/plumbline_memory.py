@@ -23,13 +23,15 @@ MOST_LINES = 100
 # Of memray.AllocatorType, whose numbers differ between versions.
 FREES = ("FREE", "MUNMAP")
 MMAP = "MMAP"  # the interpreter maps memory for deep calls: how deep they are depends on what calls the test
+# The most that the interpreter maps at once: an arena of Python 3.10 and newer. All else is mapped by other code.
+ARENA_BYTES = 1 << 20
 DEEP = 10_000  # without a number, memray leaves out the calls that were there when the tracker began
 # asyncio receives into 256 kB, which it returns at once. How often it does so for one answer depends on timing.
 RECEIVES, SELECTOR_EVENTS = "_read_ready__data_received", os.path.join("asyncio", "selector_events.py")  # noqa: PTH118
 PLUMBLINE = Path(__file__).parents[2]
 
 Line = tuple[str, int, str]  # file, line and function; the file is relative to the project's root
-NOTHING = {"allocations": 0, "peak_bytes": 0, "lines": []}
+NOTHING = {"allocations": 0, "peak_bytes": 0, "lines": [], "uncounted": []}
 NO_LINE, BEGINS, ENDS = ("", 0, ""), ("", 1, ""), ("", 2, "")
 
 
@@ -50,6 +52,7 @@ class Memory:
         self._collects = False
         self._blocks = 0
         self._pid = os.getpid()
+        self._children = 0  # that this process has forked before its blocks
         self._why = ""  # why the blocks can't be counted
 
     def begin(self) -> None:
@@ -58,6 +61,8 @@ class Memory:
         importlib.import_module("memray._memray").print_greenlet_warning = lambda: None  # type: ignore[attr-defined]
 
     def enter(self) -> None:
+        if not self._blocks:
+            self._children = _forked.children
         self._began_s = _cpu_s()
         _block_begins()
 
@@ -90,6 +95,8 @@ class Memory:
                 kinds = self._memray.AllocatorType
                 blocks = _blocks(reader.get_allocation_records(), self._folders, kinds)
                 found = [block.found() for block in blocks]
+            if _forked.children > self._children:
+                found = [{**one, "uncounted": [*one["uncounted"], "those of child processes"]} for one in found]
             return [NOTHING, *found]
         finally:
             self._remove()
@@ -133,6 +140,20 @@ class Memory:
             gc.enable()
 
 
+class _Forked:
+    """Counts the children of this process."""
+
+    def __init__(self) -> None:
+        self.children = 0
+        os.register_at_fork(after_in_parent=self._add)
+
+    def _add(self) -> None:
+        self.children += 1
+
+
+_forked = _Forked()
+
+
 def _cpu_s() -> float:
     """Return the CPU time of this process, without that of a thread that only answers the test's process."""
     return time.process_time() - (time.thread_time() if _answers() else 0.0)
@@ -161,6 +182,7 @@ MARKS = {_block_begins.__name__: BEGINS, _block_ends.__name__: ENDS}
 class _Block:
     def __init__(self) -> None:
         self._events: list[tuple[int, int, Line]] = []  # address, size (-1: freed) and line
+        self.mapped_bytes = 0  # by other code than the interpreter
 
     def add(self, address: int, size: int, line: Line) -> None:
         self._events.append((address, size, line))
@@ -185,6 +207,7 @@ class _Block:
             "allocations": counts.total(),
             "peak_bytes": peak,
             "lines": [[*line, counts[line], at_peak[line]] for line in lines[:MOST_LINES]],
+            "uncounted": ["memory that an extension maps"] if self.mapped_bytes else [],
         }
 
     def _held_at(self, last: int) -> Counter[Line]:
@@ -222,6 +245,8 @@ def _blocks(records: Iterable[Any], folders: Sequence[str], kinds: Any) -> Itera
             block = None
         elif block is not None and line is not None and allocator != maps:
             block.add(record.address, record.size, line)
+        elif block is not None and line is not None and record.size > ARENA_BYTES:
+            block.mapped_bytes += record.size
 
 
 class _Lines:
