@@ -143,6 +143,7 @@ def test_a_server_that_stops_for_500_ms_breaks_the_budget(shop: Repository) -> N
     assert found["verdict"] == "regression"
     assert "regression: p99" in (shop.root / "perf-results" / "load.md").read_text()
     assert "Load test: regression" in (shop.root / "perf-results" / "load.html").read_text()
+    assert '<failure type="regression" message="regression: p99' in (shop.root / "perf-results/load.xml").read_text()
 
 
 def test_a_rate_above_what_the_generator_can_do_is_invalid(shop: Repository) -> None:

@@ -21,6 +21,7 @@ from plumbline.comparing.trees.git import Base, NoBase, find_base, is_proposed
 from plumbline.comparing.trees.ignored import CopyFailed
 from plumbline.comparing.trees.sides import describe
 from plumbline.comparing.workers.pair_servers import shared_by_sides
+from plumbline.loading.junit import as_junit
 from plumbline.loading.load import Loaded, Workers, load
 from plumbline.loading.locust_run import LoadInvalid
 from plumbline.loading.page import as_page
@@ -44,7 +45,7 @@ from plumbline.settings import Settings
 
 EXAMPLE = "plumbline load --base main"
 LOCUSTFILE = "locustfile.py"
-RESULTS, REPORT, PAGE = "load.json", "load.md", "load.html"
+RESULTS, REPORT, PAGE, JUNIT = "load.json", "load.md", "load.html", "load.xml"
 CODES = {"pass": EXIT_PASS, "regression": EXIT_REGRESSION, "invalid": EXIT_INVALID}
 NO_LOCUST = (
     f"Locust is missing: add the extra `load` of pytest-plumbline in {SUITE_REQUIREMENTS}, or run `pip install locust`"
@@ -74,7 +75,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
         advice = f"`{nox_command()} -s load -- --starter` writes one to begin with"
         raise CommandError(f"there is no {name}, which says what users do: {advice}", EXIT_USAGE)
     settings, workers = _settings(project.settings, options.host), _workers(options)
-    with make_room(project.results, (RESULTS, REPORT, PAGE)):
+    with make_room(project.results, (RESULTS, REPORT, PAGE, JUNIT)):
         results = _run(project, settings, locustfile, workers, _base(project, options, settings))
     return _report(project, results)
 
@@ -193,6 +194,7 @@ def _report(project: Project, results: LoadResults) -> int:
     markdown = as_markdown(results)
     write_whole(project.results / REPORT, markdown)
     write_whole(project.results / PAGE, as_page(results))
+    write_whole(project.results / JUNIT, as_junit(results))
     problems = add_to_summary(lambda: markdown)
     written = f"written: {project.shown(project.results / PAGE)}"
     on_github = annotations(results) if os.environ.get("GITHUB_ACTIONS") == "true" else []

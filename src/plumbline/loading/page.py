@@ -9,7 +9,7 @@ from plumbline.reporting.html.elements import facts, listed, section, table, tag
 
 def as_page(results: LoadResults) -> str:
     title = f"Load test: {results.verdict}"
-    found = judged(results)
+    found = [(one.verdict, one.text) for one in judged(results)]
     run = [
         ("application", results.target),
         ("base", results.base),

@@ -1,6 +1,7 @@
 """The results of a load test as load.json, and as text for the terminal and load.md."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -12,6 +13,7 @@ from plumbline.reporting.github import MOST, annotation, escaped
 SCHEMA = 1
 HEADINGS = ("rate", "side", "reached", "requests", "p50", "p95", "p99", "max", "errors")
 MOST_SHOWN = 9.0  # a change above this comes from an interval of too few windows
+BUDGETS = "budgets"
 DECIDING = {"invalid", "regression", "inconclusive"}
 
 
@@ -50,18 +52,27 @@ def summary(results: LoadResults) -> list[list[str]]:
     return rows
 
 
-def judged(results: LoadResults) -> list[tuple[Verdict, str]]:
-    """Return what was judged, with its verdict, what decides first."""
+class Judged(NamedTuple):
+    """A finding or a change, as text."""
+
+    name: str  # of what was judged, the same in each run
+    verdict: Verdict
+    text: str
+
+
+def judged(results: LoadResults) -> list[Judged]:
+    """Return what was judged, what decides first."""
     rates = _rates(results)
-    findings = [(one.verdict, f"{_at(rates, one.stage)}{one.text}") for one in results.findings]
     changed = [one for one in results.changes if one.low or one.high]  # all others: both sides never failed
-    changes = [(one.verdict, f"{_at(rates, one.stage)}{one.figure} {_changed(one)}") for one in changed]
-    return sorted([*findings, *changes], key=lambda one: one[0] not in DECIDING)
+    found = [(one.stage, BUDGETS, one.verdict, one.text) for one in results.findings]
+    found += [(one.stage, f"{one.figure} of head", one.verdict, f"{one.figure} {_changed(one)}") for one in changed]
+    named = [Judged(f"{_at(rates, at)}{name}", verdict, f"{_at(rates, at)}{text}") for at, name, verdict, text in found]
+    return sorted(named, key=lambda one: one.verdict not in DECIDING)
 
 
 def sentences(results: LoadResults) -> list[str]:
     """Return what was judged, and the remarks."""
-    return [*(f"{verdict}: {text}" for verdict, text in judged(results)), *remarks(results)]
+    return [*(f"{one.verdict}: {one.text}" for one in judged(results)), *remarks(results)]
 
 
 def remarks(results: LoadResults) -> Iterator[str]:
@@ -113,9 +124,10 @@ def as_markdown(results: LoadResults) -> str:
 
 def annotations(results: LoadResults) -> list[str]:
     """Return one line for GitHub for each figure that failed or is unclear, and for each reason of an invalid run."""
-    found = [(verdict, text) for verdict, text in judged(results) if verdict in DECIDING]
-    levels = [("warning" if verdict == "inconclusive" else "error", verdict, text) for verdict, text in found]
-    return [annotation(level, "", 0, f"load test: {verdict}", [text]) for level, verdict, text in levels][:MOST]
+    found = [one for one in judged(results) if one.verdict in DECIDING]
+    levels = ["warning" if one.verdict == "inconclusive" else "error" for one in found]
+    lines = zip(levels, found, strict=True)
+    return [annotation(level, "", 0, f"load test: {one.verdict}", [one.text]) for level, one in lines][:MOST]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -22,15 +22,14 @@ def render(results: Results) -> str:
 
     A failed run in which no case failed gets a case of its own: no reader may take it for a good one.
     """
-    suites = Element("testsuites", name="performance")
-    suite = SubElement(suites, "testsuite", name="performance")
-    if results.created:
-        suite.set("timestamp", results.created)
+    suite = new_suite("performance", results.created)
     environment = results.environment
     run = {"verdict": results.verdict or "", "headline": content.headline(results), "profile": results.profile}
     run |= {"machine": environment.machine, "commit": environment.commit}
     run |= {f"service.{name}": backend for name, backend in environment.services.items()}
-    _properties(suite, run | {f"unjudged.{one.name}": content.unjudged_text(one) for one in results.unjudged_packages})
+    add_properties(
+        suite, run | {f"unjudged.{one.name}": content.unjudged_text(one) for one in results.unjudged_packages}
+    )
     failing = content.FAILING | ({"inconclusive"} if results.exit_code == EXIT_INCONCLUSIVE else set())
     tests = {test.key: test for test in results.tests}
     benchmarks = {benchmark.key: benchmark for benchmark in results.benchmarks}
@@ -38,13 +37,27 @@ def render(results: Results) -> str:
         _case(suite, key, tests.get(key), benchmarks.get(key), failing)
     if results.exit_code and not suite.findall("*/failure") + suite.findall("*/error"):
         case = SubElement(suite, "testcase", classname=SUITE.replace("/", "."), name="the run", time="0.000")
-        _outcome(case, "error", content.headline(results), map(content.reason_text, results.reasons))
+        add_outcome(case, "error", content.headline(results), map(content.reason_text, results.reasons))
+    return as_xml(suite, sum(test.duration_s for test in results.tests))
 
+
+def new_suite(name: str, created: str) -> Element:
+    """Return an empty suite of test cases. `created` is a time as ISO 8601, or empty."""
+    suite = Element("testsuite", name=name)
+    if created:
+        suite.set("timestamp", created)
+    return suite
+
+
+def as_xml(suite: Element, duration_s: float) -> str:
+    """Return a document of this suite, with the numbers of its cases by outcome."""
+    suites = Element("testsuites", name=suite.get("name", ""))
+    suites.append(suite)
     paths = {"tests": "testcase", "failures": "*/failure", "errors": "*/error", "skipped": "*/skipped"}
     for element in (suite, suites):
         for name, path in paths.items():
             element.set(name, str(len(suite.findall(path))))
-        element.set("time", f"{sum(test.duration_s for test in results.tests):.3f}")
+        element.set("time", f"{duration_s:.3f}")
     indent(suites)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + tostring(suites, encoding="unicode") + "\n"
 
@@ -64,26 +77,32 @@ def _case(suite: Element, key: str, test: TestOutcome | None, benchmark: Benchma
         figures = {"verdict": benchmark.verdict} | {name: getattr(benchmark, name) for name in _FIGURES}
         figures["resolution"] = benchmark.minimum_detectable_effect
         figures |= {f"count.{name}": count for name, count in benchmark.counts.items()}
-        _properties(case, figures | {f"budget.{budget.name}": budget.limit for budget in benchmark.budgets})
+        add_properties(case, figures | {f"budget.{budget.name}": budget.limit for budget in benchmark.budgets})
         verdict = content.verdict(benchmark)
         lines = [*content.remarks(benchmark), content.line(benchmark)]
     if test and test.outcome == "failed":
-        _outcome(case, "failure", "failed", [test.message, *lines])
+        add_outcome(case, "failure", "failed", [test.message, *lines])
     elif verdict in failing:
-        _outcome(case, "error" if verdict in ("missing", "invalid") else "failure", verdict, lines)
+        add_outcome(case, "error" if verdict in ("missing", "invalid") else "failure", verdict, lines)
     elif test and test.outcome == "skipped":
-        _outcome(case, "skipped", "skipped", [test.message])
+        add_outcome(case, "skipped", "skipped", [test.message])
     elif len(lines) > 1:
-        SubElement(case, "system-out").text = _text("\n".join(lines))
+        add_output(case, lines)
 
 
-def _outcome(case: Element, tag: str, kind: str, lines: Iterable[str]) -> None:
+def add_outcome(case: Element, tag: str, kind: str, lines: Iterable[str]) -> None:
+    """Add a `failure`, an `error` or a reason for skipping. `kind` is the verdict, and `lines` are its reasons."""
     texts = [line for line in lines if line]
     message = ": ".join([kind, *form.first_lines(texts[0], 1)[:1]]) if texts else kind
     SubElement(case, tag, type=kind, message=_text(message)).text = _text("\n".join(texts))
 
 
-def _properties(element: Element, values: Mapping[str, object]) -> None:
+def add_output(case: Element, lines: Iterable[str]) -> None:
+    SubElement(case, "system-out").text = _text("\n".join(lines))
+
+
+def add_properties(element: Element, values: Mapping[str, object]) -> None:
+    """Add all values that are not None, by name."""
     properties = SubElement(element, "properties")
     for name, value in values.items():
         if value is not None:

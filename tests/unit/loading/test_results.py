@@ -1,11 +1,17 @@
 """The results of a load test as text."""
 
 import math
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+from msgspec.structs import replace
 
 from plumbline.loading.figures import Figures
+from plumbline.loading.junit import as_junit
 from plumbline.loading.page import as_page
 from plumbline.loading.results import LoadResults, SideResults, annotations, as_markdown, as_text
 from plumbline.loading.verdict import Change, Finding
+from plumbline.project import EXIT_INCONCLUSIVE, EXIT_INVALID
 from tests.support.html_reader import Reader
 
 SLOW = Figures(
@@ -67,6 +73,24 @@ def test_github_gets_what_decides() -> None:
         "::warning title=load test%3A inconclusive::p99 changed by +50 %25 "
         "(too few windows or requests to judge: raise duration_s or window_s)",
     ]
+
+
+def parsed(results: LoadResults) -> Element:
+    """Return the suite of the JUnit file."""
+    return ElementTree.fromstring(as_junit(results))[0]  # noqa: S314, our own
+
+
+def test_junit_has_a_case_for_the_budgets_and_one_for_each_compared_figure() -> None:
+    """An inconclusive figure fails only if the run does."""
+    suite = parsed(RESULTS)
+    cases = {case.get("name"): [child.tag for child in case] for case in suite.iter("testcase")}
+    assert cases == {"budgets": ["failure"], "p95 of head": ["failure"], "p99 of head": ["system-out"]}
+    [message] = [one.get("message") for one in suite.iterfind("testcase[@name='budgets']/failure")]
+    assert message == "regression: p99 100 ms, the budget is 50 ms"
+    strict = parsed(replace(RESULTS, verdict="inconclusive", exit_code=EXIT_INCONCLUSIVE))
+    assert [one.get("name") for one in strict.iterfind("testcase[failure]")] == [*cases]
+    lost = replace(RESULTS, exit_code=EXIT_INVALID, changes=[], findings=[Finding("invalid", "refused\x00")])
+    assert parsed(lost).get("errors") == "1"
 
 
 def test_the_page_begins_with_what_decides_and_loads_nothing() -> None:
