@@ -27,6 +27,7 @@ THRESHOLDS = Thresholds.of(GateSettings(), None)
 LIMIT_S = GateSettings().pairs_limit_s
 SLOW_DOWN = THRESHOLDS.minimum_effect
 BENCHMARKS, SPREAD_OF_PROCESSES, SPREAD_OF_CALLS = 12, 0.01, 0.1  # of comparisons with simulated samples
+BIASES, SIZES_OF_BIASED = (0.0, 0.0025, 0.005, 0.01), (0.05, 0.075, 0.1)
 DISTURBED_TIMES = 6  # how much more the blocks of a disturbed pair vary
 
 Noise = Callable[[random.Random], float]  # returns the difference of two equal processes, as a logarithm
@@ -217,6 +218,26 @@ def recorded(options: argparse.Namespace) -> None:
         print(f"  caught {share}; false positives in {Share(wrong, len(gates))}", flush=True)
 
 
+def biased(options: argparse.Namespace) -> None:
+    """Replayed gates in which each benchmark has a bias, which its settings know: one is slower by some sizes."""
+    for path, bias in itertools.product(options.recording, BIASES):
+        recording = msgspec.json.decode(path.read_bytes(), type=Recording)
+        rng = random.Random(1)
+        replay = Replay(recording, rng)
+        limits = dict.fromkeys(replay.keys, msgspec.structs.replace(THRESHOLDS, bias=bias))
+        for size in (0.0, *SIZES_OF_BIASED):
+            caught = failed = 0
+            for _ in range(options.runs):
+                slower = rng.choice(replay.keys)
+                moved = {key: (1 + size * (key == slower)) * (1 + rng.gauss(0, bias)) - 1 for key in replay.keys}
+                gate = replay.gate(limits, LIMIT_S, moved)
+                verdicts = {key: one.verdict for key, one in gate.judgements.items()} if gate else {}
+                caught += verdicts.pop(slower, "") == "regression"
+                failed += "regression" in verdicts.values()
+            found = f"caught {Share(caught, options.runs)}, others failed in {Share(failed, options.runs)}"
+            print(f"bias {bias:.2%}, {size:.1%} slower: {found}", flush=True)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         prog="python -m scripts.simulations",
@@ -227,4 +248,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "--recording", type=Path, action="append", default=[], metavar="FILE", help="a selfcheck.json; repeatable"
     )
-    run_sections(parser, {"noise": noise, "power": power, "tails": tails, "chains": chains, "recorded": recorded})
+    run_sections(
+        parser,
+        {"noise": noise, "power": power, "tails": tails, "chains": chains, "recorded": recorded, "biased": biased},
+    )
