@@ -27,6 +27,7 @@ from plumbline.settings_file import TABLES
 from scripts import results_schema
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
+NO_LIMIT = 1e9  # an upper bound that no user reaches
 PART = re.compile(r"(?<=<!-- made from the code: )([\w ]+) -->\n(.*?)(?=<!-- end -->)", re.DOTALL)
 
 
@@ -95,7 +96,7 @@ def bounds_text(meta: msgspec.Meta, *, is_share: bool) -> str:
         return " between 0 and 1"
     if meta.gt == 0:
         return " above 0"
-    if meta.le is not None:
+    if meta.le is not None and meta.le < NO_LIMIT:
         return f" from {meta.ge} to {meta.le}"
     return f", at least {meta.ge}" if meta.ge else ""
 

@@ -61,23 +61,25 @@ class LoadSettings(Struct, frozen=True, forbid_unknown_fields=True):
     duration_s: Positive = 60.0
     #: The stages of a ramp, in place of `rate_per_s` and `duration_s`. Their rates must rise.
     stages: list[LoadStage] = []
-    #: Locust users in all. At most this many tasks run at a time. 0 means one for each arrival per second at
-    #: the highest rate, but at least 10 and at most 1,000.
+    #: The number of Locust users: at most this many tasks run at a time. 0 means one user for each arrival per second
+    #: at the highest rate, but at least 10 and at most 1,000.
     users: Annotated[int, Meta(ge=0, le=100_000)] = 0
-    #: Locust processes for each side. 0 means one for each 200 arrivals per second, as far as cores are free.
+    #: The number of Locust processes for each side. 0 means one for each 200 arrivals per second, as far as cores are
+    #: free.
     processes: Annotated[int, Meta(ge=0, le=256)] = 0
-    #: Seconds for which base or head gets the load before the other side's turn.
+    #: Base and head get the load in turn. A turn lasts this many seconds.
     window_s: Annotated[float, Meta(ge=0.1, le=1e9)] = 10.0
-    #: The first seconds of each window, which are not measured.
+    #: Seconds at the beginning of each turn that are not measured.
     leave_out_s: Annotated[float, Meta(ge=0, le=1e9)] = 2.0
     #: Seconds after the last arrival in which answers still count. A request without an answer has failed.
     answer_limit_s: Positive = 10.0
-    #: Milliseconds that the load generator itself may be late, as the 99th percentile of its delays. The run is invalid
-    #: above this limit. It is also invalid if more than 10 % of the arrivals exceed the limit because no user was free.
+    #: The limit of the load generator's own delays, in milliseconds. The run is invalid if the 99th percentile of these
+    #: delays is above the limit. The run is also invalid if more than 10 % of the arrivals are later than the limit
+    #: because no user was free.
     late_ms: Positive = 20.0
-    #: A slow-down by up to this share is never a regression.
+    #: A slow-down of at most this share is never a regression. 0.1 is 10 %.
     tolerance: Share = 0.1
-    #: The run passes if a slow-down of this share can be ruled out. Otherwise it is inconclusive.
+    #: The run passes if a slow-down of this share or more can be ruled out. Otherwise it is inconclusive.
     minimum_effect: Share = 0.25
     #: Limits that the figures must keep, see `[load.budgets]`.
     budgets: LoadBudgets = LoadBudgets()

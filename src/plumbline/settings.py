@@ -58,7 +58,7 @@ class RedisSettings(Struct, frozen=True, forbid_unknown_fields=True):
     image: str = "redis:8-alpine"
     #: The oldest version that the readiness tests accept.
     minimum_version: str = "7.0"
-    #: Whether a server that the run starts has a password. Set `false` if the application connects without one.
+    #: Whether a server that the run starts has a password. Set `false` if the application connects without a password.
     password: bool = True
     #: Options of a server that the run starts, as in `redis.conf`.
     config: dict[str, ServerOption] = {}
@@ -79,11 +79,13 @@ class PostgresSettings(Struct, frozen=True, forbid_unknown_fields=True):
     image: str = "postgres:18-alpine"
     #: The oldest version that the readiness tests accept.
     minimum_version: str = "14"
-    #: The user of a server that the run starts. Change it if the application hard-codes the name.
+    #: The user of a server that the run starts. Change this setting if the application hard-codes the user.
     user: str = OWN_NAME
-    #: The database of a server that the run starts. If you change it, base and head each get a PostgreSQL of their own.
+    #: The database of a server that the run starts. If you change this setting, base and head each get a server of
+    #: their own.
     database: str = OWN_NAME
-    #: The password, if the application hard-codes it. If it is empty, each run makes up a new password.
+    #: The password of a server that the run starts. Set it if the application hard-codes the password. By default, each
+    #: run makes up a new password.
     password: str = ""
     #: Options of a server that the run starts, as in `postgresql.conf`.
     config: dict[str, ServerOption] = {}
@@ -102,27 +104,27 @@ class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):
     asgi: str = ""
     #: A WSGI application, as `package.module:attribute`. gunicorn serves it with one worker process of four threads.
     wsgi: str = ""
-    #: Any HTTP server, as a program and its arguments. `{host}` and `{port}` stand for the address that it has to
-    #: listen on. Write `{{` for a brace.
+    #: Any HTTP server, as a program and its arguments. `{host}` and `{port}` stand for the address that the server has
+    #: to listen on. Write `{{` for a brace.
     command: list[str] = []
     #: Whether `asgi` or `wsgi` names a function that returns the application.
     factory: bool = False
-    #: The folder that imports start from, below the root of the project. The application, `prepare`, the
-    #: processes and the tests import from it. A process imports from its own `directory` first.
+    #: The folder below the root of the project from which the application, `[processes]`, `prepare` and the tests
+    #: import. A process imports from its own `directory` first.
     directory: str = "."
-    #: The path that answers with status 200 once the application works.
+    #: A path that answers 2xx to a GET request once the application works.
     health_path: str = "/health"
     #: The port that the application listens on. 0 means any free port. A paired comparison always uses free ports.
     port: Annotated[int, Meta(ge=0, le=65535)] = 0
     #: Environment variables of the application, in addition to those of `[env]`. They may use `{host}` and `{port}`.
     env: dict[str, str] = {}
-    #: Seconds that the application may take to become ready.
+    #: Seconds that the application may take until `health_path` answers.
     ready_limit_s: Positive = 60.0
-    #: `own` runs the application, `prepare` and the processes in a separate environment, which is made from the lock
-    #: file. Use it if their packages conflict with those of Plumbline.
+    #: With `own`, the application, `[processes]` and `prepare` run in a separate environment, which Plumbline makes
+    #: from the lock file. Use `own` if their packages conflict with those of Plumbline.
     environment: Literal["shared", "own"] = "shared"
-    #: The Python that runs the application, `prepare` and the processes, in an environment that exists already, such as
-    #: `.venv/bin/python`. Base and head then share this environment.
+    #: The Python of an environment that exists already, such as `.venv/bin/python`. This Python runs the application,
+    #: `[processes]` and `prepare`. Base and head share the environment.
     python: str = ""
 
     def __post_init__(self) -> None:
@@ -186,13 +188,14 @@ class ServiceSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ready: str = ""
     #: Seconds that the service may take to become ready.
     ready_limit_s: Positive = 60.0
-    #: Environment variables of the container. Those of `[env]` are not passed to it. `{host}` and `{port}` stand for
-    #: the address at which the service is reached from outside, as Kafka has to know it.
+    #: Environment variables of the container. It does not get those of `[env]`. `{host}` and `{port}` stand for the
+    #: address at which clients reach the service. Kafka, for example, has to know this address.
     env: dict[str, str] = {}
-    #: The command of the container and its arguments, in place of that of the image. It may have `{host}` and `{port}`.
+    #: The command of the container and its arguments, in place of the image's own. `{host}` and `{port}` mean the same
+    #: as in `env`.
     command: list[str] = []
-    #: Whether base and head each get a container in a paired comparison. With `false` they share one, and have to use
-    #: `{NAME.prefix}` to keep their data apart.
+    #: Whether base and head each get a container in a paired comparison. With `false`, they share a container, and
+    #: `{NAME.prefix}` has to keep their data apart.
     each_side: bool = True
     #: `auto` starts a container, or skips the tests that need the service if there is no Docker engine. With `docker`,
     #: a missing engine is an error. With `off`, the service is not started.
@@ -216,12 +219,12 @@ class InstallSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     """The number of samples, and the time for them."""
 
-    #: Samples of each benchmark. A benchmark of short samples takes up to five times as many, until they add up to
-    #: 25 ms.
+    #: The number of samples of each benchmark. If they last less than 25 ms together, more samples follow, up to five
+    #: times this number.
     samples: Annotated[int, Meta(ge=7)]
-    #: Operations before the first sample, which are not timed. At least one round is run.
+    #: Untimed operations before the first sample. At least one round runs.
     warmup: Annotated[int, Meta(ge=0)]
-    #: Seconds of timed samples after which a benchmark stops, but not before 7 samples.
+    #: A benchmark stops when its samples add up to this many seconds, but not before it has 7 samples.
     timed_limit_s: Positive
 
 
@@ -230,32 +233,34 @@ Tail = Literal["p90", "mean"]
 
 
 class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """The limits by which a benchmark fails or passes, and the time for it."""
+    """The limits that decide whether a benchmark passes, and limits of time."""
 
-    #: A slow-down up to this share is never a regression.
+    #: A slow-down of at most this share is never a regression. 0.02 is 2 %.
     tolerance: Share = 0.02
-    #: A benchmark passes if a slow-down of this share can be ruled out.
+    #: A benchmark passes if a slow-down of this share or more can be ruled out.
     minimum_effect: Share = 0.05
     #: The share of runs that may fail although nothing got slower: 0.01 is 1 in 100, for all benchmarks together.
     false_alarms: Share = 0.01
-    #: The share of slow-downs as large as `minimum_effect` that must not pass. With 0.97, at most 3 of 100 may pass.
+    #: Limits how many slow-downs as large as `minimum_effect` pass. With 0.97, at most 3 of 100 pass.
     power: Share = 0.97
-    #: Also judged in pairs: the 90th percentile and the mean. They show a slow-down of some calls only.
+    #: Further figures that the paired comparison judges: the 90th percentile and the mean. They grow if only some calls
+    #: get slower.
     tails: tuple[Tail, ...] = ("p90", "mean")
     #: A slow-down of the 90th percentile or of the mean up to this share is never a regression.
     tail_tolerance: Share = 0.1
     #: Seconds that the paired comparison with the base commit may take.
     pairs_limit_s: Positive = 60.0
-    #: The number of fresh processes that measure a benchmark again before a broken budget fails it. If there is no base
+    #: The number of fresh processes that measure a benchmark again before a broken budget fails it. Without a base
     #: commit, they also measure again before a slow-down fails it.
     confirm_processes: Annotated[int, Meta(ge=2, le=20)] = 5
     #: The number of fresh processes in which `nox -s baseline` measures each benchmark.
     baseline_processes: Annotated[int, Meta(ge=3, le=20)] = 5
-    #: With `["inconclusive"]`, an inconclusive benchmark ends the run with exit code 4. Otherwise it is a warning.
+    #: With `["inconclusive"]`, an inconclusive benchmark ends the run with exit code 4. By default, it is a warning.
     fail_on: list[Literal["inconclusive"]] = []
-    #: Whether a proposed change that could not be compared with its base gets a warning instead of exit code 3.
+    #: With `true`, a proposed change that could not be compared with its base gets a warning. With `false`, the run
+    #: ends with exit code 3.
     allow_unmeasured: bool = False
-    #: Seconds after which a pytest process is ended.
+    #: Seconds that a pytest process may take. After that, Plumbline ends the process.
     time_limit_s: Positive = 900.0
 
 
@@ -276,13 +281,14 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     mean_ms: Positive | None = None
     #: The highest 95th percentile, in milliseconds.
     p95_ms: Positive | None = None
-    #: The highest 99th percentile, in milliseconds. With fewer than 1,000 samples, the benchmark is inconclusive.
+    #: The highest 99th percentile, in milliseconds. With fewer than 1,000 samples, the benchmark fails if its 95th
+    #: percentile is above this limit. Otherwise it is inconclusive.
     p99_ms: Positive | None = None
     #: The longest operation, in milliseconds.
     max_ms: Positive | None = None
     #: The lowest rate, in operations per second.
     rate_per_s: Positive | None = None
-    #: The longest time that one callback may hold an event loop, in milliseconds.
+    #: The longest time that one callback may block an event loop, in milliseconds.
     max_loop_hold_ms: Positive | None = None
 
 
@@ -297,9 +303,9 @@ class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):
     tails: tuple[Tail, ...] | None = None
     #: Like `gate.tail_tolerance`, for this benchmark.
     tail_tolerance: Share | None = None
-    #: Code changes without effect, such as an unused function, can shift this benchmark's timings. This is the standard
-    #: deviation of these shifts: 0.01 is 1 %. More pairs can't average it out. `nox -s selfcheck -- --placebos --save`
-    #: measures it and writes it here.
+    #: Changes without effect, such as an unused function, can shift the timings of this benchmark. `bias` is the
+    #: standard deviation of these shifts: 0.01 is 1 %. More pairs can't average the shifts out. `nox -s selfcheck --
+    #: --placebos --save` measures `bias` and writes it here.
     bias: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     #: Like `gate.allow_unmeasured`, for this benchmark.
     allow_unmeasured: bool | None = None
@@ -315,19 +321,19 @@ class CountSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class CompareSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The copies of the repository in which base and head run."""
 
-    #: Further files and folders to copy for base and head, as paths from the root of the project. List files outside of
-    #: the repository, and ignored folders that are too large to be copied automatically.
+    #: Further files and folders to copy for base and head, as paths from the root of the project: files outside of the
+    #: repository, and ignored folders that are too large to be copied automatically.
     also_copy: list[str] = []
 
 
 class HistorySettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The history of the default branch: a line for each run."""
 
-    #: A folder that each run on the default branch adds its line to, as a path from the root of the project. Without a
-    #: folder, no run adds a line.
+    #: The folder of the history, as a path from the root of the project. Each run on the default branch adds a line
+    #: there. Without a folder, no run adds a line.
     folder: str = ""
-    #: The branch of the repository that holds the history. Only `nox -s report -- --push-history` writes to it. Name a
-    #: branch that holds nothing else.
+    #: The branch of the repository that holds the history and nothing else. Only `nox -s report -- --push-history`
+    #: writes to it.
     branch: str = "plumbline-data"
 
 
@@ -341,11 +347,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """The keys at the top of `tests/performance/settings.toml`."""
 
     #: Where Redis and PostgreSQL come from. `docker` starts containers. `embedded` starts servers from Python packages.
-    #: `external` uses the servers that the `PERF_…_URL` variables name. `off` uses none. `auto` starts containers if a
-    #: Docker engine is available, and otherwise embedded servers.
+    #: `external` uses the servers that `PERF_REDIS_URL` and `PERF_DATABASE_URL` name. `off` uses none. `auto` starts
+    #: containers if a Docker engine is available, and otherwise embedded servers.
     backend: BackendChoice = "auto"
-    #: The number of the core that tests, servers and application share. `auto` chooses a core. With `off`, they use all
-    #: cores.
+    #: The number of the core that the tests, the servers and the application share. `auto` chooses a core. With `off`,
+    #: they use all cores.
     pin: Annotated[int, Meta(ge=0)] | Literal["auto", "off"] = "auto"
     #: Your name for this machine, or for a pool of equal machines. Without a name, Plumbline uses a hash of the
     #: machine's id and hardware.
@@ -354,10 +360,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     #: `requires-python` decides.
     python: str = ""
     install: InstallSettings = InstallSettings()
-    #: Hosts that a `PERF_…_URL` variable may name, and that a locustfile may use, besides this machine.
+    #: Other machines that the run may use. Variables such as `PERF_REDIS_URL` and `PERF_SERVICE_NAME`, and a
+    #: locustfile, may name only this machine and these hosts.
     allow_external: list[str] = []
-    #: Redis and PostgreSQL servers that your code may use besides those of the run, as `host:port`. Also
-    #: SQLite files that your code may open during `nox -s init`, as paths from the root of the project: `./app.db`.
+    #: Further Redis and PostgreSQL servers that your code may use, as `host:port`. Also SQLite files that your code may
+    #: open during `nox -s init`, as paths from the root of the project, such as `./app.db`.
     also_allowed: list[str] = []
     #: The folder of the results, as a path from the root of the project. It must contain no other files.
     results: str = RESULTS_FOLDER
@@ -365,11 +372,11 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     ready_limit_s: Positive = 60.0
     #: Seconds that one test may take.
     test_limit_s: Positive = 30.0
-    #: A command that prepares the database before the application starts, such as migrations and seed data. Write one
-    #: command as a list of strings, and several as a list of such lists. They run one after another.
+    #: The command that makes tables and rows before the application starts. Write one command as a list of strings, and
+    #: several commands as a list of such lists. They run one after another.
     prepare: list[str | list[str]] = []
-    #: Environment variables of the application, the processes, `prepare` and the tests. Values may have
-    #: placeholders, such as `{postgres.url}`.
+    #: Environment variables of the application, `[processes]`, `prepare` and the tests. Values may have placeholders,
+    #: such as `{postgres.url}`.
     env: dict[str, str] = {}
     redis: RedisSettings = RedisSettings()
     postgres: PostgresSettings = PostgresSettings()
