@@ -226,6 +226,8 @@ def check_command(words: list[str], block: Block) -> None:
             check_command(rest, block)
         case ["python", "-m", module, *rest] if module.startswith("scripts."):
             check_script(module, rest)
+        case [".nox/ci/bin/python", "-c", code]:
+            subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
         case ["plumbline", name, *rest] | ["python", "-m", "plumbline", name, *rest]:
             check_script(f"plumbline {name}", rest)
         case ["pytest", *rest]:
