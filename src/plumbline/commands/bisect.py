@@ -37,9 +37,9 @@ MOST_NAMED = 5  # other benchmarks that are worse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("good", metavar="GOOD", type=not_empty, help="branch, tag or commit before the change")
-    later = "a later one, after the change (default: HEAD)"
+    later = "branch, tag or commit after the change (default: HEAD)"
     parser.add_argument("bad", metavar="BAD", nargs="?", default="HEAD", type=not_empty, help=later)
-    parser.add_argument("-k", dest="name", metavar="NAME", help="only benchmarks with this name, as pytest's -k")
+    parser.add_argument("-k", dest="name", metavar="NAME", help="only benchmarks that pytest's -k selects")
     limit = "time limit of each comparison (default: 120)"
     parser.add_argument("--limit", type=seconds, default=120.0, metavar="SECONDS", help=limit)
 

@@ -57,11 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", metavar="REV", type=not_empty, help="commit to compare with (default: as for ci)")
     parser.add_argument("--alone", action="store_true", help="compare with no commit: only the budgets decide")
     parser.add_argument(
-        "--host", metavar="URL", type=not_empty, help="URL of an application that already runs, like PERF_API_URL"
+        "--host", metavar="URL", type=not_empty, help="URL of an application that already runs (or set PERF_API_URL)"
     )
     from_elsewhere = "address to listen on for Locust workers of other machines"
     parser.add_argument("--workers-from", metavar="HOST:PORT", type=not_empty, help=from_elsewhere)
-    parser.add_argument("--workers", type=int, metavar="N", help="how many to wait for (default: 1)")
+    parser.add_argument("--workers", type=int, metavar="N", help="number of these workers to wait for (default: 1)")
 
 
 def run(project: Project, options: argparse.Namespace) -> int:

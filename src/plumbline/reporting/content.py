@@ -29,7 +29,7 @@ FAILING = {"regression", "over budget", "missing", "invalid"}  # verdicts that f
 
 EXIT_CODES = {
     0: "nothing failed",
-    1: "a regression, a broken budget or count, or a failed test",
+    1: "a regression, a broken budget, or a failed test",
     2: "wrong usage",
     3: "something was not measured, or not compared, so there is no verdict to trust",
     4: "a benchmark is inconclusive, and fail_on makes that a failure",

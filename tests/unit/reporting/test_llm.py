@@ -44,7 +44,7 @@ def test_a_regression_has_its_place_codes_causes_and_command() -> None:
 
     assert shown[:3] == [
         "verdict: regression",
-        "exit code: 1 (a regression, a broken budget or count, or a failed test)",
+        "exit code: 1 (a regression, a broken budget, or a failed test)",
         "reason: [counts_grown] larger counts than before: test_shop.py::test_list",
     ]
     begin = shown.index("problem 1 of 1: regression: test_shop.py::test_list")
