@@ -146,13 +146,13 @@ class CallSite(Struct, frozen=True, omit_defaults=True):
 class CountGrowth(Struct, frozen=True, omit_defaults=True):
     """The change of one count per operation, in one or several benchmarks."""
 
-    name: str  # as in `counts` of a benchmark: `redis.messages`, or `postgres.statement` and the statement
-    old: float  # before, in one of the benchmarks
-    new: float  # in this run, in the same benchmark
-    benchmarks: int = 1  # how many benchmarks it changed in
+    name: str  # the name in `counts` of a benchmark: `redis.messages`, or `postgres.statement` and the statement
+    old: float  # the count in the base or the baseline, in one of the benchmarks
+    new: float  # the count in this run, in the same benchmark
+    benchmarks: int = 1  # the number of benchmarks whose count changed
     alike: bool = True  # whether all these benchmarks have the same `old` and `new`, not only the same difference
-    most: NotNegative = 0.0  # its largest value if the count varies between rounds; `new` is then its smallest
-    site: CallSite | None = None  # the line that it came from most often, the same in all these benchmarks
+    most: NotNegative = 0.0  # if the count varies between rounds, its largest value; `new` is then its smallest
+    site: CallSite | None = None  # the most frequent line; null if it is not the same in all these benchmarks
 
 
 class Reason(Struct, frozen=True, omit_defaults=True):
@@ -166,7 +166,7 @@ class Reason(Struct, frozen=True, omit_defaults=True):
     of: int = 0  # the number of all benchmarks
     share: float = 0.0  # a share, such as the size of a change: 0.05 is 5 %
     accepted_share: float = 0.0  # the slow-down that was accepted
-    when_repeated: bool = False  # whether it happened when benchmarks were measured again
+    when_repeated: bool = False  # whether the cause occurred while benchmarks were measured again
 
 
 class UnjudgedPackage(Struct, frozen=True, omit_defaults=True):
@@ -175,23 +175,23 @@ class UnjudgedPackage(Struct, frozen=True, omit_defaults=True):
     name: str  # the name of the package, or of the lock file
     cause: UnjudgedCause  # a code; `plumbline explain CODE` prints its meaning
     base: str = ""  # the version in base's lock file; "" if there is none, or if it is not certain
-    head: str = ""  # the version in head's lock file, in the same way
+    head: str = ""  # the version in head's lock file; "" if there is none, or if it is not certain
     installed: str = ""  # the version that both sides were measured with
     file: str = ""  # the lock file
 
 
 class BudgetResult(Struct, frozen=True, omit_defaults=True):
-    """One limit of a budget and the measured value, both in the unit at the end of the name."""
+    """One limit of a budget, and the measured value. The name ends with the unit of both."""
 
     name: str  # the name of the limit, as in settings.toml: `p95_ms`
     limit: float  # the limit in settings.toml or the test
     measured: float  # the measured value
     kept: bool  # whether the measured value is within the limit
-    note: str = ""  # why the limit was not judged, if it was not
+    note: str = ""  # if the limit was not judged: why
 
 
 class LoopHold(Struct, frozen=True, omit_defaults=True):
-    """The longest time that one callback held an event loop, and the line of the user's own code that took it."""
+    """The longest time that one callback held an event loop, and the line of the user's own code that ran then."""
 
     duration_s: Seconds  # how long the callback held the loop; 0 if no loop ran
     file: str = ""  # the file, relative to the project's root; "" if the line is not known
@@ -208,12 +208,12 @@ class CountChange(Struct, frozen=True, omit_defaults=True):
     old: float  # the count in the base or the baseline
     new: float  # the count in this run
     gated: bool = False  # whether the difference fails the benchmark
-    most: NotNegative = 0.0  # its largest value if the count varies between rounds; `new` is then its smallest
+    most: NotNegative = 0.0  # if the count varies between rounds, its largest value; `new` is then its smallest
     sites: Sequence[CallSite] = []  # where the count came from in this run, the most frequent line first
 
 
 class PlanChange(Struct, frozen=True, omit_defaults=True):
-    """A statement that PostgreSQL executes by another plan than before. A changed plan never fails a benchmark."""
+    """A statement whose plan in PostgreSQL has changed. A changed plan never fails a benchmark."""
 
     statement: str  # the statement, as in `plans` of the benchmark
     old: str  # the plan in the base or the baseline
@@ -223,29 +223,29 @@ class PlanChange(Struct, frozen=True, omit_defaults=True):
 class TailChange(Struct, frozen=True, omit_defaults=True):
     """The 90th percentile or the mean, compared with the base in pairs. Times are in seconds per operation."""
 
-    tail: Tail
-    base_s: Seconds  # in the last pair
-    head_s: Seconds  # in the last pair
-    change: float  # in all pairs: 0.05 is 5 % slower
-    low: float  # lower end of the interval of the change
-    high: float  # upper end of the interval of the change
-    slower: bool = False  # whether it makes the benchmark a regression
-    unclear: bool = False  # whether it looks slow enough for that, and the pairs could not decide it
+    tail: Tail  # `p90` for the 90th percentile, or `mean`
+    base_s: Seconds  # the figure of base in the last pair
+    head_s: Seconds  # the figure of head in the last pair
+    change: float  # the change in all pairs: 0.05 is 5 % slower
+    low: float  # the lower end of the interval of the change
+    high: float  # the upper end of the interval of the change
+    slower: bool = False  # whether this figure makes the benchmark a regression
+    unclear: bool = False  # whether this figure looks slow enough to fail, but is not certain
 
 
 class FunctionTime(Struct, frozen=True, omit_defaults=True):
-    """Time of one function under a profiler on each side, in seconds per operation.
+    """The time that one function takes under a profiler, in base and in head. Times are in seconds per operation.
 
-    The time of a function of the repository includes the functions that it calls. The time of any other does not.
+    The time of a function of the repository includes the functions that it calls. For all other functions, it does not.
     """
 
     name: str
     file: str  # relative to the project's root or to the folder of packages; "" for built-in functions
     line: int
-    base_s: Seconds  # its time on the side of the base commit
-    head_s: Seconds  # its time on the side of the working tree
-    base_calls: NotNegative  # calls per operation, on the side of the base commit
-    head_calls: NotNegative  # calls per operation, on the side of the working tree
+    base_s: Seconds  # the time in base
+    head_s: Seconds  # the time in head
+    base_calls: NotNegative  # calls per operation in base
+    head_calls: NotNegative  # calls per operation in head
     where: str = ""  # the process: "" is the test, otherwise the name of the application or process
     own: bool = False  # whether it is a function of the repository
 
@@ -254,51 +254,51 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     """One benchmark. Times are in seconds per operation."""
 
     key: str  # pytest's node id, relative to tests/performance
-    unit: str  # the unit of its times: always "s"
-    verdict: Verdict | None  # null if it was not judged, as in a baseline
-    median: Seconds  # the median of its samples; over all processes, if several measured it
+    unit: str  # the unit of all times: always "s"
+    verdict: Verdict | None  # the verdict; null if the benchmark was not judged, as in a baseline
+    median: Seconds  # the median of the samples; over all processes, if several measured the benchmark
     counts: Mapping[str, float]  # counts per operation, by name; a missing name is 0 if its family is in `counted`
-    counts_varying: Mapping[str, Sequence[float]] = {}  # the values of counts that differ between rounds or processes
+    counts_varying: Mapping[str, Sequence[float]] = {}  # the values of counts that vary between rounds or processes
     counted: Sequence[str] = []  # the families of counts that could be measured
     count_changes: Sequence[CountChange] = []  # differences from the base or the baseline
     count_sites: Mapping[str, Sequence[CallSite]] = {}  # where each count came from, by name; not kept in a baseline
     plans: Mapping[str, str] = {}  # PostgreSQL's plan of each statement that reads tables: one line for each node
     plan_changes: Sequence[PlanChange] = []  # plans that differ from the base's or the baseline's
     loop_hold: LoopHold | None = None  # the longest hold of an event loop; null if not measured, or in a baseline
-    mean: Seconds = 0.0  # the mean of its samples
-    p95: Seconds = 0.0  # the 95th percentile of its samples
+    mean: Seconds = 0.0  # the mean of the samples
+    p95: Seconds = 0.0  # the 95th percentile of the samples
     p99: Seconds | None = None  # the 99th percentile; null if there are fewer than 1,000 samples
     minimum: Seconds = 0.0  # the shortest sample
     maximum: Seconds = 0.0  # the longest sample
     rate_per_s: NotNegative = 0.0  # operations per second
     operations: Annotated[int, Meta(ge=1)] = 1  # the number of operations in each sample
     operation: str = ""  # what one operation is, such as "row"; "" if the test does not say
-    samples: int = 0  # the number of samples; over all processes, in a baseline
+    samples: int = 0  # the number of samples; in a baseline, those of all processes
     samples_s: Sequence[Seconds] = []  # each sample; not kept in a baseline
-    process_medians: Sequence[Seconds] = []  # the median of each fresh process that measured it
+    process_medians: Sequence[Seconds] = []  # the median in each fresh process
     spread: Annotated[float, Meta(ge=0, le=100)] | None = None  # the standard deviation of log(process_medians)
-    duration_s: Seconds = 0.0  # how long its whole test took, in a baseline
-    pin: int | None = None  # the core that it was pinned to, if it was
+    duration_s: Seconds = 0.0  # in a baseline: how long the whole test took
+    pin: int | None = None  # the core that the benchmark was pinned to; null if it was not pinned
     machine_speed_s: Seconds = field(default=0.0, name="pace_s")  # machine speed: the time of fixed work; 0 if unknown
-    source_hash: str = ""  # a hash of its test and of the fixtures that it uses
-    renamed_from: str = ""  # its former key, if it was renamed
-    description: str = ""  # the docstring of its test
-    line: int = 0  # the first line of its test, counted from 0
-    source: str = ""  # the code of its test; not kept in a baseline
-    tolerance: float | None = None  # its own threshold, if it has one
-    minimum_effect: float | None = None  # its own threshold, if it has one
-    baseline_median: Seconds | None = None  # its median in the baseline
+    source_hash: str = ""  # a hash of the test and of the fixtures that it uses
+    renamed_from: str = ""  # the former key of a renamed benchmark
+    description: str = ""  # the docstring of the test
+    line: int = 0  # the first line of the test, counted from 0
+    source: str = ""  # the code of the test; not kept in a baseline
+    tolerance: float | None = None  # the benchmark's own tolerance; null if it has none
+    minimum_effect: float | None = None  # the benchmark's own minimum effect; null if it has none
+    baseline_median: Seconds | None = None  # the median in the baseline
     change: float | None = None  # the change from the base or the baseline: 0.05 is 5 % slower
     change_low: float | None = None  # the lower end of the interval of the change
     change_high: float | None = None  # the upper end of the interval of the change
-    change_error: float | None = None  # the standard error of log(1 + change), if it was compared in pairs
-    minimum_detectable_effect: float | None = field(default=None, name="resolution")  # minimum detectable effect
+    change_error: float | None = None  # in a paired comparison: the standard error of log(1 + change)
+    minimum_detectable_effect: float | None = field(default=None, name="resolution")  # the minimum detectable effect
     differences: Sequence[float] = []  # log(head time / base time) of each pair
-    base_samples_s: Sequence[Seconds] = []  # some of base's samples in its last pair
-    head_samples_s: Sequence[Seconds] = []  # some of head's samples in its last pair
-    tails: Sequence[TailChange] = []  # its 90th percentile and mean, if it was compared in pairs
-    functions: Sequence[FunctionTime] = []  # of a regression: the functions that got slower, the most important first
-    budgets: Sequence[BudgetResult] = []  # each limit of its budget
+    base_samples_s: Sequence[Seconds] = []  # some of base's samples in the last pair
+    head_samples_s: Sequence[Seconds] = []  # some of head's samples in the last pair
+    tails: Sequence[TailChange] = []  # in a paired comparison: the 90th percentile and the mean
+    functions: Sequence[FunctionTime] = []  # in a regression: the functions that got slower, the most important first
+    budgets: Sequence[BudgetResult] = []  # each limit of the budget
     reasons: Sequence[Reason] = []  # the reasons for the verdict
     warnings: Sequence[str] = []  # texts that do not change the verdict
 
@@ -311,11 +311,11 @@ class TestOutcome(Struct, frozen=True, omit_defaults=True):
     key: str  # pytest's node id, relative to tests/performance
     outcome: Outcome
     duration_s: Seconds  # how long the test took
-    message: str = ""  # the error, or why it was skipped
-    benchmark: bool = False  # whether it measured something
-    service_off: bool = False  # whether it was skipped because its service is off in the settings
+    message: str = ""  # the error, or why the test was skipped
+    benchmark: bool = False  # whether the test measured something
+    service_off: bool = False  # whether the test was skipped because its service is off in the settings
     line: int = 0  # the first line of the test, counted from 1; 0 if it is not known
-    service_missing: bool = False  # whether it was skipped because its service can't run on this machine
+    service_missing: bool = False  # whether the test was skipped because its service can't run here
 
 
 class Cause(Struct, frozen=True, omit_defaults=True):
@@ -336,7 +336,7 @@ class Problem(Struct, frozen=True, omit_defaults=True):
 
     key: str  # the key of the benchmark or test; "" for the run as a whole
     verdict: ProblemVerdict
-    codes: Sequence[Kind]  # the kinds of its reasons, the most important first
+    codes: Sequence[Kind]  # the codes of the reasons, the most important first
     causes: Sequence[Cause]
     repeat: str  # the command that runs only this benchmark or test again
     file: str = ""  # the file of the test, relative to the project's root
@@ -355,7 +355,7 @@ class Environment(Struct, frozen=True, omit_defaults=True):
     python: str
     services: Mapping[str, str]  # the backend of each service: `{"redis": "embedded"}`
     versions: Mapping[str, str]  # the version of each server
-    pin: int | None  # the core that the run was pinned to, if it was
+    pin: int | None  # the core that the run was pinned to; null if it was not pinned
     commit: str  # the commit of the working tree; "" without git
     dirty: bool  # whether the working tree has uncommitted changes
     packages: Mapping[str, str]  # the version of each installed package
@@ -364,9 +364,9 @@ class Environment(Struct, frozen=True, omit_defaults=True):
 
 
 class Shard(Struct, frozen=True, omit_defaults=True):
-    """The part of a run that this job measured. Other jobs measure the others, and `nox -s report` merges them."""
+    """The part of a run that one job measured. `nox -s report -- --merge` merges the parts of all jobs."""
 
-    number: Annotated[int, Meta(ge=1)]  # of this shard, counted from 1
+    number: Annotated[int, Meta(ge=1)]  # the number of this shard, counted from 1
     of: Annotated[int, Meta(ge=1, le=9999)]  # the number of shards
     settings_hash: str  # a hash of settings.toml
     keys: Sequence[str] = []  # keys of the tests of all shards
@@ -381,7 +381,7 @@ class Results(Struct, frozen=True, omit_defaults=True):
     schema: int  # the version of this schema
     verdict: Verdict | None  # the verdict of the run; null in a baseline
     environment: Environment
-    benchmarks: Sequence[Benchmark]  # all benchmarks, also those that the run should have measured but did not
+    benchmarks: Sequence[Benchmark]  # all benchmarks, including those that are missing
     profile: str = ""  # the profile of settings.toml
     project: str = ""  # the name of the project in pyproject.toml, or of its folder
     created: str = ""  # the time of the run: ISO 8601, UTC
@@ -390,23 +390,23 @@ class Results(Struct, frozen=True, omit_defaults=True):
     reasons: Sequence[Reason] = []  # the reasons for the verdict of the run, the most important first
     notes: Sequence[str] = []  # texts that do not change the verdict
     tolerance: float | None = None  # `gate.tolerance`, for benchmarks without a tolerance of their own
-    minimum_effect: float | None = None  # `gate.minimum_effect`, in the same way
+    minimum_effect: float | None = None  # `gate.minimum_effect`, for benchmarks without one of their own
     baseline: str = ""  # the baseline file
     baseline_commit: str = ""  # the commit at which the baseline was recorded
-    baseline_created: str = ""  # the time at which the baseline was recorded, as `created`
+    baseline_created: str = ""  # the time of the baseline: ISO 8601, UTC
     baseline_differences: Sequence[str] = []  # machine, servers and packages that differ, one line each
-    revision: str = ""  # the revision that `plumbline compare` was asked to compare with
+    revision: str = ""  # the argument REV of `plumbline compare`
     base: str = ""  # the base commit of the paired comparison, and why it was chosen
-    commits: int = 0  # the number of commits since the base, if `plumbline compare` was asked for a revision
-    base_differences: Sequence[str] = []  # files and packages that differ from the base, one line each
+    commits: int = 0  # only in `plumbline compare`: the number of commits since the base
+    base_differences: Sequence[str] = []  # files and packages that differ from the base's, one line each
     unjudged_packages: Sequence[UnjudgedPackage] = []  # changed packages that could not be compared
-    collected_files: Sequence[str] = []  # test files with all tests collected, so all their benchmarks have to run
+    collected_files: Sequence[str] = []  # test files whose tests were all collected, so all their benchmarks had to run
     deselected: Sequence[str] = []  # keys of tests that the arguments or the profile left out
     app_elsewhere: Sequence[str] = []  # benchmarks whose application is not served from the working tree
     tests: Sequence[TestOutcome] = []  # each test of the run
     service_lines: Sequence[str] = []  # one line for each service: backend, why, version, core
     problems: Sequence[Problem] = []  # what fails the run, summarised from the other fields
-    shard: Shard | None = None  # the part of the run that these results are of, if they are not of a whole run
+    shard: Shard | None = None  # the part of the run that was measured; null for a whole run
 
 
 class Counts(Struct, frozen=True):
