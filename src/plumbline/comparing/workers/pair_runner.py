@@ -68,7 +68,7 @@ def pair_runner(
 
 
 class CountedPair(NamedTuple):
-    """What the pair that counts has found, by key of the benchmark."""
+    """The findings of the pair that counts, by key of the benchmark."""
 
     counts: dict[str, tuple[Counts, Counts]]  # of base and of head
     failures: dict[str, str]  # why a benchmark could not be counted
