@@ -818,6 +818,21 @@ def test_github_shards(runner: Runner, tmp_path: Path) -> None:
     assert whole.artifact() >= REPORTS
 
 
+def test_github_shards_of_a_service_on_the_default_branch(runner: Runner, tmp_path: Path) -> None:
+    """They pass without a baseline, and the merged run is saved in the history."""
+    jobs = {name: {**job, "env": {"FOLDER": FOLDER}} for name, job in yaml.safe_load(SHARDS)["jobs"].items()}
+    ready, artifacts = with_nox(runner), dict[str, Path]()
+    for number in (1, 2):
+        contexts = {"matrix": {"shard": number}, "strategy": {"job-total": 2}}
+        job = ready.run_job(jobs["shard"], tmp_path / f"{number}", "main", "push", contexts=contexts)
+        assert job.code == 0, job.outputs
+        artifacts[f"shard-{number}"] = tmp_path / f"{number}" / job.used["actions/upload-artifact"]["path"]
+    whole = ready.run_job(jobs["performance"], tmp_path / "whole", "main", "push", artifacts=artifacts)
+    assert whole.code == 0, whole.outputs
+    assert whole.project.verdicts() == {"test_suite.py::test_work": "new"}
+    assert len([*(tmp_path / "whole" / whole.used["actions/cache/save"]["path"]).glob("*.json")]) == 1
+
+
 def test_gitlab_shards(gitlab: GitLabRunner, tmp_path: Path) -> None:
     """Two shards of a service's suite, on the default branch, pass without a baseline.
 
