@@ -3,6 +3,7 @@
 import ast
 import functools
 import importlib
+import math
 import re
 import tomllib
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ import yaml
 
 import plumbline
 from plumbline.cli import COMMANDS
+from plumbline.comparing.statistics.inference import judge_pairs
+from plumbline.judging.evidence import LATER_MISSES, Thresholds
 from plumbline.reporting import exports
 from plumbline.reporting.content import reason_text
 from plumbline.reporting.reasons import pages
@@ -141,6 +144,21 @@ def test_figure_is_the_codes_own(what: str, figure: str, where: str) -> None:
     value = getattr(holder, constant)
 
     assert number(figure) == pytest.approx(1 - value if one_minus else value)
+
+
+def test_example_of_a_paired_comparison() -> None:
+    """One benchmark fails after its fourth pair, and not before. The other one passes after its second pair."""
+    rows = table(DOCS / "explanation" / "paired-comparison.md", "The idea")
+    thresholds = Thresholds.of(GateSettings(), None).with_shares(1, LATER_MISSES).of_fastest()
+    verdicts = []
+    for column in (1, 2):
+        texts = [row[column] for row in rows if row[column]]
+        pairs = [math.log1p(float(text.split()[0]) / 100 * (-1 if "faster" in text else 1)) for text in texts]
+        counts = range(2, len(pairs) + 1)
+        judged = [judge_pairs(pairs[:count], [0.003] * count, thresholds, usual=1, sharing=5) for count in counts]
+        verdicts.append([one.verdict for one in judged])
+
+    assert verdicts == [["inconclusive", "inconclusive", "regression"], ["pass"]]
 
 
 def number(figure: str) -> float | tuple[float, ...]:
