@@ -281,8 +281,8 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     mean_ms: Positive | None = None
     #: The highest 95th percentile, in milliseconds.
     p95_ms: Positive | None = None
-    #: The highest 99th percentile, in milliseconds. With fewer than 1,000 samples, the benchmark fails if its 95th
-    #: percentile is above this limit. Otherwise it is inconclusive.
+    #: The highest 99th percentile, in milliseconds. Fewer than 1,000 samples are too few for a 99th percentile. The
+    #: benchmark then fails if its 95th percentile is above this limit, and is inconclusive if it is not.
     p99_ms: Positive | None = None
     #: The longest operation, in milliseconds.
     max_ms: Positive | None = None
@@ -303,9 +303,9 @@ class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):
     tails: tuple[Tail, ...] | None = None
     #: Like `gate.tail_tolerance`, for this benchmark.
     tail_tolerance: Share | None = None
-    #: Changes without effect, such as an unused function, can shift the timings of this benchmark. `bias` is the
-    #: standard deviation of these shifts: 0.01 is 1 %. More pairs can't average the shifts out. `nox -s selfcheck --
-    #: --placebos --save` measures `bias` and writes it here.
+    #: Changes without effect, such as an unused function, can make this benchmark a little slower or faster in all
+    #: pairs alike. `bias` is the usual size of such a shift, as a standard deviation: 0.01 is 1 %. A larger `bias`
+    #: makes the margin of error larger. `nox -s selfcheck -- --placebos --save` measures `bias` and writes it here.
     bias: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     #: Like `gate.allow_unmeasured`, for this benchmark.
     allow_unmeasured: bool | None = None
