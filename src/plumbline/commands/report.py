@@ -24,7 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--merge", nargs="+", type=Path, metavar="DIR", help="judge a whole run by the results of its shards"
     )
     parser.add_argument(
-        "--push-history", action="store_true", help="add the last run to the history on the branch that settings name"
+        "--push-history",
+        action="store_true",
+        help="add the last run to the history, which is in the branch plumbline-data unless [history] names another",
     )
     others = ", ".join([*exports.FORMATS, OTAVA])
     parser.add_argument("--format", metavar="NAME", help=f"llm: text for a language model; for other tools: {others}")

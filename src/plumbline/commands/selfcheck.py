@@ -27,7 +27,7 @@ MOST_MINUTES = 24 * 60
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=minutes, default=5.0, help="duration of the measurement (default: 5)")
     parser.add_argument(
-        "--placebos", action="store_true", help="measure how far code changes without effect move timings"
+        "--placebos", action="store_true", help="measure how much timings differ after changes without effect"
     )
     parser.add_argument("--save", action="store_true", help="with --placebos: write what it finds to settings.toml")
 
