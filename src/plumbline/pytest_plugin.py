@@ -14,11 +14,11 @@ from plumbline.project import NOT_IMPORTED, SUITE, find_project, find_suite, is_
 MARKERS = {
     "full": "runs in the full profile only",
     "disruptive": "pauses or kills services: runs after all other tests",
-    "unpinned": "measured on all cores in the full profile, to show concurrency",
+    "unpinned": "for concurrent code: the full profile measures it on all cores instead of one",
     "readiness": "checks a service: `nox -s readiness` runs these tests",
     "timeout": "the time limit of a test in seconds; 0 for none",  # pytest-timeout's, which may be switched off
     # Known, so that its error can say what to do.
-    "django_db": "of pytest-django: tests with it fail, see the docs on Django",
+    "django_db": "of pytest-django, not supported: Plumbline fails tests that have it, see the docs on Django",
 }
 _SUITE = pytest.StashKey[Path]()
 
