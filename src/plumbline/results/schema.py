@@ -146,7 +146,7 @@ class CallSite(Struct, frozen=True, omit_defaults=True):
 class CountGrowth(Struct, frozen=True, omit_defaults=True):
     """The change of one count per operation, in one or several benchmarks."""
 
-    name: str  # the name in `counts` of a benchmark: `redis.messages`, or `postgres.statement` and the statement
+    name: str  # the name in `counts` of a benchmark, such as `redis.messages` or `postgres.statement SELECT 1`
     old: float  # the count in the base or the baseline, in one of the benchmarks
     new: float  # the count in this run, in the same benchmark
     benchmarks: int = 1  # the number of benchmarks whose count changed
@@ -170,7 +170,7 @@ class Reason(Struct, frozen=True, omit_defaults=True):
 
 
 class UnjudgedPackage(Struct, frozen=True, omit_defaults=True):
-    """A changed package, or a lock file of such packages, whose versions could not be compared."""
+    """A changed package whose versions could not be compared, or a lock file whose packages could not be compared."""
 
     name: str  # the name of the package, or of the lock file
     cause: UnjudgedCause  # a code; `plumbline explain CODE` prints its meaning
@@ -181,7 +181,7 @@ class UnjudgedPackage(Struct, frozen=True, omit_defaults=True):
 
 
 class BudgetResult(Struct, frozen=True, omit_defaults=True):
-    """One limit of a budget, and the measured value. The name ends with the unit of both."""
+    """One limit of a budget, and the measured value. The end of `name` is the unit of both, such as `ms`."""
 
     name: str  # the name of the limit, as in settings.toml: `p95_ms`
     limit: float  # the limit in settings.toml or the test
@@ -221,14 +221,17 @@ class PlanChange(Struct, frozen=True, omit_defaults=True):
 
 
 class TailChange(Struct, frozen=True, omit_defaults=True):
-    """The 90th percentile or the mean, compared with the base in pairs. Times are in seconds per operation."""
+    """The 90th percentile or the mean in a paired comparison. Times are in seconds per operation.
+
+    A pair is one base process and one head process that measure alternately.
+    """
 
     tail: Tail  # `p90` for the 90th percentile, or `mean`
     base_s: Seconds  # the figure of base in the last pair
     head_s: Seconds  # the figure of head in the last pair
     change: float  # the change in all pairs: 0.05 is 5 % slower
-    low: float  # the lower end of the interval of the change
-    high: float  # the upper end of the interval of the change
+    low: float  # the lower end of the interval in which the true change probably lies
+    high: float  # the upper end of the same interval
     slower: bool = False  # whether this figure makes the benchmark a regression
     unclear: bool = False  # whether this figure looks slow enough to fail, but is not certain
 
@@ -259,7 +262,7 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     median: Seconds  # the median of the samples; over all processes, if several measured the benchmark
     counts: Mapping[str, float]  # counts per operation, by name; a missing name is 0 if its family is in `counted`
     counts_varying: Mapping[str, Sequence[float]] = {}  # the values of counts that vary between rounds or processes
-    counted: Sequence[str] = []  # the families of counts that could be measured
+    counted: Sequence[str] = []  # families of counts that were measured, such as `redis.command` for all Redis commands
     count_changes: Sequence[CountChange] = []  # differences from the base or the baseline
     count_sites: Mapping[str, Sequence[CallSite]] = {}  # where each count came from, by name; not kept in a baseline
     plans: Mapping[str, str] = {}  # PostgreSQL's plan of each statement that reads tables: one line for each node
@@ -289,10 +292,13 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     minimum_effect: float | None = None  # the benchmark's own minimum effect; null if it has none
     baseline_median: Seconds | None = None  # the median in the baseline
     change: float | None = None  # the change from the base or the baseline: 0.05 is 5 % slower
-    change_low: float | None = None  # the lower end of the interval of the change
-    change_high: float | None = None  # the upper end of the interval of the change
+    change_low: float | None = None  # the lower end of the interval in which the true change probably lies
+    change_high: float | None = None  # the upper end of the same interval
     change_error: float | None = None  # in a paired comparison: the standard error of log(1 + change)
-    minimum_detectable_effect: float | None = field(default=None, name="resolution")  # the minimum detectable effect
+    minimum_detectable_effect: float | None = field(
+        default=None,
+        name="resolution",
+    )  # the minimum detectable effect: the smallest slow-down that this run would have found
     differences: Sequence[float] = []  # log(head time / base time) of each pair
     base_samples_s: Sequence[Seconds] = []  # some of base's samples in the last pair
     head_samples_s: Sequence[Seconds] = []  # some of head's samples in the last pair
