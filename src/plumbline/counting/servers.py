@@ -140,8 +140,9 @@ class RedisCommands:
         self._rounds = []
 
     def enter(self) -> None:
-        self._measure_stored(self._figures(["persistence"])[CHANGES])
         self._before = self._figures(AT_ENTER)
+        if self._measure_stored(self._before[CHANGES]):
+            self._before = self._figures(AT_ENTER)
         self._entered_s = time.monotonic()
 
     def leave(self) -> None:
@@ -196,10 +197,10 @@ class RedisCommands:
         except client_errors("redis") as error:
             raise CannotCount(f"some Redis commands weren't counted: {error}") from None
 
-    def _measure_stored(self, changes: float) -> None:
-        """Measure all keys, unless nothing has changed since they were measured last."""
+    def _measure_stored(self, changes: float) -> bool:
+        """Measure all keys if anything has changed since they were measured last. Return whether Redis was asked."""
         if self._stored[0] == changes or STORED not in self.families:
-            return
+            return False
         assert self._client is not None
         try:
             stored = self._client.eval(BYTES_OF_KEYS, 0, MOST_KEYS)
@@ -209,6 +210,7 @@ class RedisCommands:
             if stored < 0:
                 self._leave_out_stored(f"there are more than {MOST_KEYS:,} keys")
             self._stored = (changes, float(stored)) if stored >= 0 else (-1.0, 0.0)
+        return True
 
     def _leave_out_stored(self, why: str) -> None:
         self.families.remove(STORED)
