@@ -181,7 +181,7 @@ class UnjudgedPackage(Struct, frozen=True, omit_defaults=True):
 
 
 class BudgetResult(Struct, frozen=True, omit_defaults=True):
-    """One limit of a budget, and the measured value. The end of `name` is the unit of both, such as `ms`."""
+    """One limit of a budget, and the measured value. Both have the unit at the end of `name`: `p95_ms` is in ms."""
 
     name: str  # the name of the limit, as in settings.toml: `p95_ms`
     limit: float  # the limit in settings.toml or the test
@@ -294,7 +294,7 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     change: float | None = None  # the change from the base or the baseline: 0.05 is 5 % slower
     change_low: float | None = None  # the lower end of the interval in which the true change probably lies
     change_high: float | None = None  # the upper end of the same interval
-    change_error: float | None = None  # in a paired comparison: the standard error of log(1 + change)
+    change_error: float | None = None  # in a paired comparison: the uncertainty (standard error) of log(1 + change)
     minimum_detectable_effect: float | None = field(
         default=None,
         name="resolution",
@@ -410,7 +410,7 @@ class Results(Struct, frozen=True, omit_defaults=True):
     deselected: Sequence[str] = []  # keys of tests that the arguments or the profile left out
     app_elsewhere: Sequence[str] = []  # benchmarks whose application is not served from the working tree
     tests: Sequence[TestOutcome] = []  # each test of the run
-    service_lines: Sequence[str] = []  # one line for each service: backend, why, version, core
+    service_lines: Sequence[str] = []  # one line for each service: backend, version, core, reason for the backend
     problems: Sequence[Problem] = []  # what fails the run, summarised from the other fields
     shard: Shard | None = None  # the part of the run that was measured; null for a whole run
 
