@@ -2,7 +2,6 @@
 
 import ast
 import functools
-import importlib
 import math
 import re
 import tomllib
@@ -130,22 +129,6 @@ def test_each_reason_can_be_explained(said: str, code: Any) -> None:
     assert all(part in reason_text(Reason(code)) for part in words)
 
 
-FIGURES = DOCS / "explanation" / "figures.md"
-
-
-@pytest.mark.parametrize(("what", "figure", "where"), table(FIGURES, "The figures"))
-def test_figure_is_the_codes_own(what: str, figure: str, where: str) -> None:
-    """The table of figures says what the settings' defaults and the constants are."""
-    assert what
-    [expression] = quoted(where)
-    one_minus, name = expression.startswith("1 - "), expression.removeprefix("1 - ")
-    module, _, constant = name.rpartition(".")
-    holder: Any = GateSettings() if module == "gate" else importlib.import_module(f"plumbline.{module}")
-    value = getattr(holder, constant)
-
-    assert number(figure) == pytest.approx(1 - value if one_minus else value)
-
-
 def test_example_of_a_paired_comparison() -> None:
     """One benchmark fails after its fourth pair, and not before. The other one passes after its second pair."""
     rows = table(DOCS / "explanation" / "paired-comparison.md", "The idea")
@@ -159,14 +142,6 @@ def test_example_of_a_paired_comparison() -> None:
         verdicts.append([one.verdict for one in judged])
 
     assert verdicts == [["inconclusive", "inconclusive", "regression"], ["pass"]]
-
-
-def number(figure: str) -> float | tuple[float, ...]:
-    """2 % is 0.02; 60 s is 60; 4, 8 are both."""
-    if ", " in figure:
-        return tuple(float(one) for one in figure.split(", "))
-    value = float(figure.split()[0].replace(",", ""))
-    return value / 100 if figure.endswith("%") else value
 
 
 @pytest.mark.parametrize("folder", ["src", "scripts", "tests", "template"])
