@@ -20,7 +20,7 @@ REASONS: dict[Kind, str] = {
     "new_in_change": "new in this change, and the base commit can't run it: {reason.detail}",
     "no_time_left": "not compared with the base, as the time was up: raise pairs_limit_s of [gate]",
     "application_elsewhere": "not compared with the base: PERF_API_URL is one application for both",
-    "baseline_edited": "a new baseline entry does not accept this; if it is intended: {accept}",
+    "baseline_edited": "a new baseline does not accept this regression; if it is intended: {accept}",
     "packages_unjudged": "runs packages whose change was not compared: {listed}",
     "budget_unjudged": "a limit of its budget could not be judged: {listed}",
     "samples_slower": "slower than the baseline, and in the last pair {share} slower than the base by median or mean",
