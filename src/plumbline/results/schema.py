@@ -150,7 +150,7 @@ class CountGrowth(Struct, frozen=True, omit_defaults=True):
     old: float  # the count in the base or the baseline, in one of the benchmarks
     new: float  # the count in this run, in the same benchmark
     benchmarks: int = 1  # the number of benchmarks whose count changed
-    alike: bool = True  # whether all these benchmarks have the same `old` and `new`, not only the same difference
+    alike: bool = True  # true if all have the same `old` and `new`; false if only `new - old` is the same
     most: NotNegative = 0.0  # if the count varies between rounds, its largest value; `new` is then its smallest
     site: CallSite | None = None  # the most frequent line; null if it is not the same in all these benchmarks
 
@@ -181,7 +181,7 @@ class UnjudgedPackage(Struct, frozen=True, omit_defaults=True):
 
 
 class BudgetResult(Struct, frozen=True, omit_defaults=True):
-    """One limit of a budget, and the measured value. Both have the unit at the end of `name`: `p95_ms` is in ms."""
+    """One limit of a budget, and the measured value. `name` ends with their unit: `p95_ms` is in milliseconds."""
 
     name: str  # the name of the limit, as in settings.toml: `p95_ms`
     limit: float  # the limit in settings.toml or the test
@@ -259,10 +259,10 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     key: str  # pytest's node id, relative to tests/performance
     unit: str  # the unit of all times: always "s"
     verdict: Verdict | None  # the verdict; null if the benchmark was not judged, as in a baseline
-    median: Seconds  # the median of the samples; over all processes, if several measured the benchmark
-    counts: Mapping[str, float]  # counts per operation, by name; a missing name is 0 if its family is in `counted`
+    median: Seconds  # the median of the samples; if several processes measured, an average of `process_medians`
+    counts: Mapping[str, float]  # counts per operation, by name; if a name is missing, see `counted`
     counts_varying: Mapping[str, Sequence[float]] = {}  # the values of counts that vary between rounds or processes
-    counted: Sequence[str] = []  # families of counts that were measured, such as `redis.command` for all Redis commands
+    counted: Sequence[str] = []  # measured families of counts, such as `redis.command`; their missing counts are 0
     count_changes: Sequence[CountChange] = []  # differences from the base or the baseline
     count_sites: Mapping[str, Sequence[CallSite]] = {}  # where each count came from, by name; not kept in a baseline
     plans: Mapping[str, str] = {}  # PostgreSQL's plan of each statement that reads tables: one line for each node
@@ -329,8 +329,8 @@ class Cause(Struct, frozen=True, omit_defaults=True):
 
     kind: CauseKind
     text: str  # the cause, on one line
-    old: float | None = None  # a count or seconds per operation before the change, or the limit of a budget
-    new: float | None = None  # the count or the seconds in this run
+    old: float | None = None  # before the change: the count, or the seconds per operation; in a budget: the limit
+    new: float | None = None  # in this run: the count, or the seconds per operation; in a budget: the measured value
     file: str = ""  # the file, relative to the project's root or to the folder of packages
     line: int = 0  # the line, counted from 1
     function: str = ""
