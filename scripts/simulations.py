@@ -219,7 +219,7 @@ def recorded(options: argparse.Namespace) -> None:
 
 
 def biased(options: argparse.Namespace) -> None:
-    """Replayed gates in which each benchmark has a bias, which its settings know: one is slower by some sizes."""
+    """Replayed gates in which each benchmark has a bias that its settings name, and one benchmark is slower."""
     for path, bias in itertools.product(options.recording, BIASES):
         recording = msgspec.json.decode(path.read_bytes(), type=Recording)
         rng = random.Random(1)

@@ -321,7 +321,7 @@ class TestOutcome(Struct, frozen=True, omit_defaults=True):
     benchmark: bool = False  # whether the test measured something
     service_off: bool = False  # whether the test was skipped because its service is off in the settings
     line: int = 0  # the first line of the test, counted from 1; 0 if it is not known
-    service_missing: bool = False  # whether the test was skipped because its service can't run here
+    service_missing: bool = False  # whether the test was skipped because its service can't run on this machine
 
 
 class Cause(Struct, frozen=True, omit_defaults=True):
