@@ -14,7 +14,7 @@ from plumbline.counting.families import CannotCount
 MAX_LABEL_CHARACTERS = 300
 PREFIX = "%m [%p] %q<%d> "  # a `log_line_prefix` that names the database
 
-_LEVELS = {"LOG", "ERROR", "FATAL", "PANIC", "DETAIL", "STATEMENT", "HINT", "CONTEXT", "QUERY", "WARNING", "NOTICE"}
+_LEVEL = re.compile(r".*\b(LOG|ERROR|FATAL|PANIC|DETAIL|STATEMENT|HINT|CONTEXT|QUERY|WARNING|NOTICE)")
 _DATABASE = re.compile(r"[^\t].*? \[\d+\] <([^>]*)> ")
 _DURATION = re.compile(r"duration: [\d.]+ ms  (statement|parse|bind|execute)\b[^:]*: (.*)", re.DOTALL)
 _PARAMETER = re.compile(r"\$\d+ = ('(?:[^']|'')*'|NULL)")
@@ -92,9 +92,9 @@ def _entries(log: str) -> Iterator[tuple[str, str]]:
             lines.append(line[1:])
             continue
         head, _, message = line.partition(":  ")
-        if (found := head.rpartition(" ")[2]) in _LEVELS:
+        if found := _LEVEL.fullmatch(head):  # the prefix may end without a space
             yield level, "\n".join(lines)
-            level, lines = found, [message]
+            level, lines = found[1], [message]
     yield level, "\n".join(lines)
 
 

@@ -54,6 +54,12 @@ def test_the_log_shows_parsed_and_executed_statements() -> None:
     ]
 
 
+def test_a_prefix_of_the_user_may_end_without_a_space() -> None:
+    """`log_line_prefix` in [postgres.config] may be `%t:%r:%u@%d:[%p]:`, for example."""
+    log = "2026-01-02 03:04:05 UTC:[local]:perf@perf:[12]:LOG:  duration: 0.1 ms  statement: SELECT 1\n"
+    assert list(executed(log)) == [Executed("statement", "SELECT 1")]
+
+
 def test_the_log_is_split_at_the_marks() -> None:
     """Statements before the first mark do not count. If a mark is missing, the result is empty."""
     parts = between(LOG, ["SELECT 'mark 0'", "SELECT 'mark 1'"])
