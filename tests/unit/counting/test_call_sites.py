@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import httpx
 import psycopg
+import psycopg2  # type: ignore[import-untyped]
 import pytest
 import redis
 import sqlalchemy
@@ -218,6 +219,20 @@ def test_psycopg(counter: Counter, postgres_url: str) -> None:
         }
         found = statements(count_sync(counter, lambda: clients.with_psycopg_pipeline(connection)))
         assert found["SELECT n FROM line WHERE id = $1"] == at("sync pipeline", "with_psycopg_pipeline")
+
+
+def test_psycopg2(counter: Counter, postgres_url: str) -> None:
+    """Also of a connection that was there before, of one that the round opens, and of another kind of cursor."""
+    with closing(psycopg2.connect(postgres_url)) as connection:
+        connection.autocommit = True
+        found = statements(count_sync(counter, lambda: clients.with_psycopg2(connection, postgres_url)))
+        assert connection.cursor_factory is None
+    assert {name: sites for name, sites in found.items() if sites} == {
+        "SELECT n FROM line WHERE id = ?": at("old execute", "with_psycopg2"),
+        "UPDATE line SET n = ? WHERE id = ?": at("old executemany", "with_psycopg2", 2),
+        "SELECT n FROM line WHERE n = ?": at("old dictionary", "with_psycopg2"),
+        "SELECT id FROM line": at("old connection", "with_psycopg2"),
+    }
 
 
 async def test_async_psycopg(counter: Counter, postgres_url: str) -> None:

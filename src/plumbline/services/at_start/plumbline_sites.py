@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from plumbline_callers import Callers, Replaced, Site  # type: ignore[import-not-found]
+from plumbline_psycopg2 import Cursors  # type: ignore[import-not-found]
 
 STATEMENT, PARSE, COMMAND, MESSAGES = "postgres.statement", "postgres.parse", "redis.command", "redis.messages"
 CONNECTIONS = {"postgres": "postgres.connections", "redis": "redis.connections"}
@@ -76,12 +77,6 @@ FUNCTIONS: dict[tuple[str, str], Mapping[str, Sends]] = {
     },
 }
 PIPELINES = ("redis.client", "redis.asyncio.client")
-# Functions that call psycopg2, whose own cannot be wrapped.
-ABOVE_PSYCOPG2 = (
-    ("django.db.backends.utils", "CursorWrapper", "_execute"),
-    ("sqlalchemy.engine.default", "DefaultDialect", "do_execute"),
-    ("sqlalchemy.engine.default", "DefaultDialect", "do_execute_no_params"),
-)
 
 
 class Sites:
@@ -91,6 +86,7 @@ class Sites:
         self._callers = Callers(folders)
         self._replaced = Replaced()
         self._noted: list[tuple[str, str, Site, int]] | None = None  # None between the rounds
+        self._psycopg2 = Cursors(self._executing)
         self._queued: dict[int, tuple[Any, Site | None]] = {}  # commands of pipelines, by identity
 
     def begin(self) -> None:
@@ -111,6 +107,7 @@ class Sites:
 
     def end(self) -> None:
         self._replaced.restore()
+        self._psycopg2.end()
         self._callers.end()
         self._noted = None
 
@@ -122,8 +119,7 @@ class Sites:
         for module in PIPELINES:
             owner = _owner(module, "Pipeline", "pipeline_execute_command")
             self._replaced.replace(owner, "pipeline_execute_command", self._queueing)
-        for module, name, function in ABOVE_PSYCOPG2:
-            self._replaced.replace(_owner(module, name, function), function, self._executing)
+        self._psycopg2.begin()
 
     def _sending(self, sends: Sends) -> Callable[[Any], Any]:
         def make(original: Any) -> Any:
@@ -138,7 +134,7 @@ class Sites:
         return make
 
     def _executing(self, original: Any) -> Any:
-        """Note the statement that a cursor of psycopg2 has sent."""
+        """Note the statement that a cursor of psycopg2 has sent. `original` is its `execute` or `executemany`."""
 
         def execute(*args: Any, **options: Any) -> Any:
             try:
@@ -146,9 +142,8 @@ class Sites:
             finally:
                 if self._noted is not None:
                     with contextlib.suppress(Exception):
-                        cursor = getattr(args[0], "cursor", args[1])  # of Django's wrapper, or an argument
-                        if any(one.__module__.startswith("psycopg2.") for one in type(cursor).__mro__) and cursor.query:
-                            self._note(sys._getframe(1), [(STATEMENT, cursor.query, 1)])
+                        number = len(args[2]) if original.__name__ == "executemany" else 1
+                        self._note(sys._getframe(1), [(STATEMENT, args[0].query, number)])
 
         return execute
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import asyncpg
 import psycopg
+import psycopg2  # type: ignore[import-untyped]
+import psycopg2.extras  # type: ignore[import-untyped]
 import redis
 from jinja2 import Template
 from redis.asyncio import Redis
@@ -78,6 +80,17 @@ def with_psycopg(connection: psycopg.Connection[Any]) -> None:
         with connection.cursor("named") as cursor:  # sync close
             cursor.execute("SELECT id FROM line WHERE id < 4")  # sync declare
             cursor.fetchall()  # sync fetch
+
+
+def with_psycopg2(connection: Any, postgres_url: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT n FROM line WHERE id = %s", [1])  # old execute
+        cursor.executemany("UPDATE line SET n = %s WHERE id = 3", [(1,), (2,)])  # old executemany
+    with connection.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
+        cursor.execute("SELECT n FROM line WHERE n = 1")  # old dictionary
+    other = psycopg2.connect(postgres_url)
+    other.cursor().execute("SELECT id FROM line")  # old connection
+    other.close()
 
 
 def with_psycopg_pipeline(connection: psycopg.Connection[Any]) -> None:
