@@ -155,6 +155,8 @@ def test_a_simple_shell_script_is_as_precise_as_its_commands(
         ("subprocess.run([sys.executable, '-c', ''])", True),
         ("subprocess.run(['sh', '-c', ''])", False),
         ("os.system('true')", False),
+        ("subprocess.run(['uname', '-m'])", True),
+        ("subprocess.run(['/bin/uname', '-m'])", False),  # could be a file of the project
         ("subprocess.run([sys.executable, '-c', ''], env={})", False),
         ("subprocess.run([sys.executable, '-c', ''], env={**os.environ, 'MORE': '1'})", True),
         ("subprocess.run([sys.executable, '-c', ''], env={**os.environ, 'PYTHONPATH': ''})", False),

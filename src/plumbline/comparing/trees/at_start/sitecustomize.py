@@ -35,6 +35,8 @@ RUN = {"os.exec", "os.posix_spawn", "os.system", "subprocess.Popen"}  # events w
 LIST = {"os.listdir", "os.scandir"}
 # Modules of which the programs do not count: they ask about the machine, or have a trace of their own.
 RUNNERS = {"platform", "ctypes.util", "uuid", "plumbline.services.base"}
+# Programs that only ask about the machine, whoever runs them.
+ASKING = {"lscpu", "uname", "nproc", "hostname", "getconf", "sysctl", "sw_vers", "df", "free", "id", "whoami", "locale"}
 # Modules that list folders to find modules and tests. They read what they find, so listing does not count.
 FINDERS = ("importlib", "pkgutil", "_pytest", "_frozen_importlib")
 # Modules that read the source of a function only to name its line in error messages.
@@ -131,7 +133,7 @@ class _Trace:
             path = os.path.abspath(name)  # noqa: PTH100, which follows no link
             if event in RUN:
                 # The child writes its own trace if it is Python and has the environment variable.
-                if _caller_of_subprocess(sys._getframe(1)) not in RUNNERS:
+                if name not in ASKING and _caller_of_subprocess(sys._getframe(1)) not in RUNNERS:
                     self._add(PROGRAM + (name if _is_traced(arguments) else f"? {name}"))
             elif event in LIST:
                 self._add(LISTED + path)
