@@ -13,7 +13,7 @@ REASONS: dict[Kind, str] = {
     "machine_faster": "the machine itself is {share} faster than when the baseline was recorded",
     "unaffected": "worse than the baseline, not by this change: executes nothing that differs from {reason.detail}",
     "compared": "compared in {pairs} with the base",
-    "pairs_inconclusive": "inconclusive after {pairs}",
+    "pairs_inconclusive": "its times are inconclusive after {pairs}",
     "tail_slower": "some calls are slower than in the base, by {listed}",
     "comparison_failed": "could not be compared with the base: {reason.detail}",
     "copy_failed": "it runs in the working tree, but not in the copy that is compared with the base: {reason.detail}",
