@@ -132,7 +132,9 @@ def judge_benchmarks(record: Results, evidence: Evidence, gate: GateSettings) ->
         if counts:
             one = _with_counts(one, counts, drifted=drifted)
         if (why := evidence.comparison.uncounted.get(key)) and one.verdict in ("pass", "improvement", "drift"):
-            one = replace(one, verdict="inconclusive", reasons=[Reason("comparison_failed", f"its counts: {why}")])
+            one = replace(
+                one, verdict="inconclusive", reasons=[Reason("comparison_failed", f"its counts: {why}"), *one.reasons]
+            )
         judgement = evidence.comparison.judgements.get(key)
         worse = bool(judgement and judgement.verdict == "regression") or bool(of_sides and of_sides.fails)
         judged.append(_with_unjudged_budget(_with_accepted(one, evidence, gate, worse_than_base=worse)))

@@ -445,6 +445,19 @@ def test_a_benchmark_that_fails_in_the_rehearsal_is_compared_all_the_same(compil
         assert both.rehearsal.unaffected == {PLAIN}
 
 
+def test_a_benchmark_that_cannot_be_counted_is_reported(compiled: Sides, tmp_path: Path) -> None:
+    """The others are counted."""
+    sides = copy_of(compiled, tmp_path)
+    edit(sides.head, 'SIDE = "base"', 'SIDE = "head"')
+    for side in (sides.base, sides.head):
+        (side.root / "tests/performance/test_odd.py").write_text(ODD)
+    plans = plans_of(SKIPPED["head"], PLAIN)
+    with pair_runner(settings_of(sides), sides, plans, "ci") as both:
+        counted = both.count(plans)
+    assert counted.failures == {SKIPPED["head"]: "in head: skipped: not today"}
+    assert {*counted.counts} == {PLAIN}
+
+
 def test_a_side_that_imports_from_elsewhere_makes_the_comparison_invalid(trees: Sides, tmp_path: Path) -> None:
     """Base lacks the module, and another folder of the import path has it."""
     shutil.move(trees.base.root / "tested_code.py", tmp_path / "tested_code.py")
