@@ -12,7 +12,7 @@ def main(arguments: list[str]) -> int:
     """Return an exit code. The argument is the path of Nox's Python, or "" if the noxfile names another one."""
     from pathlib import Path
 
-    from plumbline.installed import digest, read_record, top_of
+    from plumbline.installed import digest, read_record, tell, top_of
     from plumbline.project import EXIT_INVALID, find_project
 
     [nox_python] = arguments
@@ -23,14 +23,14 @@ def main(arguments: list[str]) -> int:
         and record["digest"] == [digest(project, top, record["files"], sys.version, nox_python)]
         and (not record.get("code") or record["code_digest"] == [digest(project, top, record["code"])])
     ):
-        sys.stderr.write(f"environment: {', '.join(record['source'])}\n")
+        tell(f"environment: {', '.join(record['source'])}\n")
         return 0
     # If pipx has installed `nox[uv]`, uv is only beside Nox's Python.
     os.environ["PATH"] = os.pathsep.join(filter(None, [os.environ.get("PATH"), str(Path(nox_python).parent)]))
     try:
         from plumbline.commands.install import install
     except ImportError as error:
-        sys.stderr.write(f"{error}: remove {sys.prefix}, which lacks a package of Plumbline, and run this again\n")
+        tell(f"{error}: remove {sys.prefix}, which lacks a package of Plumbline, and run this again\n")
         return EXIT_INVALID
     return install(nox_python)
 

@@ -56,3 +56,14 @@ def digest(project: Path, top: Path, files: Iterable[str], *others: str) -> str:
             name = path.relative_to(top).as_posix() if path.is_relative_to(top) else path.name
             found.update(f"\0{name}\0{len(content)}\0".encode() + content)
     return found.hexdigest()
+
+
+def tell(text: str) -> None:
+    """Write to stderr, unless its reader has gone or its disk is full: that must not end an installation."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except OSError:
+        from plumbline.processes import drop_output
+
+        drop_output(sys.stderr)

@@ -11,7 +11,7 @@ from plumbline.comparing.trees.asked import Part, asked_for, copied_code, local_
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.installers import InstallError, resolve, run_installer, synchronise
 from plumbline.comparing.trees.pythons import use_python, wanted_python
-from plumbline.installed import Record, digest, read_record, top_of, write_record
+from plumbline.installed import Record, digest, read_record, tell, top_of, write_record
 from plumbline.project import (
     EXIT_INTERRUPTED,
     EXIT_INVALID,
@@ -45,14 +45,14 @@ def install(nox_python: str) -> int:
         problem = f": {error}\nCorrect that file, or write it again with its tool."
     except InstallError as error:
         if source and os.environ.get("NOX_CURRENT_SESSION") == "init":  # it installs again, with settings that it finds
-            sys.stderr.write(f"environment: {', '.join(source)} can't be installed yet: init looks for settings\n")
+            tell(f"environment: {', '.join(source)} can't be installed yet: init looks for settings\n")
             return EXIT_INVALID
         problem = f" for {', '.join(source)}:\n{error}\n{next_step(str(error))}" if source else f":\n{error}"
     except OSError as error:
         problem = f": {error}"
     except (TypeError, ValueError, AttributeError) as error:
         problem = f": pyproject.toml or the lock file is malformed: {error}; write the lock file again with its tool"
-    sys.stderr.write(f"\nthe environment can't be made{problem}\nexit code {EXIT_INVALID}\n")
+    tell(f"\nthe environment can't be made{problem}\nexit code {EXIT_INVALID}\n")
     return EXIT_INVALID
 
 
@@ -122,7 +122,7 @@ def _install(root: Path, settings: Settings, nox_python: str, source: list[str])
         "part": [part],
     }
     write_record(found)
-    sys.stderr.write(f"environment: {', '.join(source)}: {len(packages)} packages installed\n")
+    tell(f"environment: {', '.join(source)}: {len(packages)} packages installed\n")
 
 
 def next_step(problem: str) -> str:

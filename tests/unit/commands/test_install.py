@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -144,3 +145,10 @@ def test_init_ends_with_another_python_than_the_project_asks_for(project: Path) 
     assert install.wrong_python(project, Settings(python=">=3.11")) == ""
     with pytest.raises(CommandError, match=r"but \.python-version asks for ==3\.99\.\*: install that Python"):
         install.require_python(project, Settings())
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_under_stderr_ends_no_installation() -> None:
+    code = "from plumbline.installed import tell\ntell('one\\n')\ntell('two\\n')"
+    with Path("/dev/full").open("w") as full:
+        assert subprocess.run([sys.executable, "-c", code], stderr=full, check=False).returncode == 0

@@ -157,8 +157,9 @@ class Rehearsal:
 
     def conclude(self) -> None:
         """Find the benchmarks that the change does not affect, and the packages that no pair can judge."""
-        if self._sides.differ and any(users for _, users in self._users):
-            others = {name: other_programs(self._folder / "head" / name) for name in self._serving}
+        used = {name for names, users in self._users if users for name in names}
+        if self._sides.differ and used:
+            others = {name: other_programs(self._folder / "head" / name) for name in self._serving if name in used}
             self.untraced = {name: programs for name, programs in others.items() if programs}
         for names, users in self._users:
             if (found := self._affected(names, self._changed)) is not None:
