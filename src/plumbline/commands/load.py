@@ -76,7 +76,12 @@ def run(project: Project, options: argparse.Namespace) -> int:
         raise CommandError(f"there is no {name}, which says what users do: {advice}", EXIT_USAGE)
     settings, workers = _settings(project.settings, options.host), _workers(options)
     with make_room(project.results, (RESULTS, REPORT, PAGE, JUNIT)):
-        results = _run(project, settings, locustfile, workers, _base(project, options, settings))
+        try:
+            base = _base(project, options, settings)
+        except NoBase as error:
+            results = replace(_no_results(), findings=[Finding("invalid", str(error))])
+        else:
+            results = _run(project, settings, locustfile, workers, base)
     return _report(project, results)
 
 
@@ -86,8 +91,7 @@ def _run(
     """Start the applications, put load on them, and judge. Raises CommandError."""
     described = [f"{stage.rate_per_s:g}/s for {stage.duration_s:g} s" for stage in settings.load.all_stages]
     say(f"load test: {', '.join(described)}, {settings.load.number_of_users} users")
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    results = LoadResults(plumbline=__version__, created=created, verdict="invalid", exit_code=EXIT_INVALID)
+    results = _no_results()
     if base:
         results = replace(results, base=base.shown)
     try:
@@ -101,6 +105,11 @@ def _run(
     except ServiceError as error:
         raise CommandError(str(error), EXIT_USAGE) from None
     return results
+
+
+def _no_results() -> LoadResults:
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    return LoadResults(plumbline=__version__, created=created, verdict="invalid", exit_code=EXIT_INVALID)
 
 
 def _write_starter(project: Project, locustfile: Path) -> int:
@@ -134,7 +143,10 @@ def _workers(options: argparse.Namespace) -> Workers | None:
 
 
 def _base(project: Project, options: argparse.Namespace, settings: Settings) -> Base | None:
-    """Return the commit to compare with. A proposed change has one unless `--alone`, or an application that runs."""
+    """Return the commit to compare with. A proposed change has one unless `--alone`, or an application that runs.
+
+    Raises CommandError, and NoBase if it is not found.
+    """
     if options.base and options.alone:
         raise CommandError("--alone goes without --base", EXIT_USAGE)
     if "app" in settings.external_urls or options.workers_from:
@@ -146,7 +158,9 @@ def _base(project: Project, options: argparse.Namespace, settings: Settings) -> 
     try:
         return find_base(project.root, options.base or "")
     except NoBase as error:
-        raise CommandError(str(error), EXIT_USAGE if options.base else EXIT_INVALID) from None
+        if options.base:
+            raise CommandError(str(error), EXIT_USAGE) from None
+        raise
 
 
 @contextlib.contextmanager

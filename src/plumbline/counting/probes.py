@@ -75,6 +75,7 @@ class ProbedProcesses:
         self._folder = folder
         self._own = Probes(own_folders)
         self._processes: list[Process] = []
+        self._paths: list[Path] = []
         self.rounds: list[dict[str, list[tuple[str, Any]]]] = []  # by probe: each process with what was found there
         self.names: list[str] = []  # of the processes
         self.failed: dict[tuple[str, str], str] = {}  # by probe and process: why it can't be used, "" if idle
@@ -84,7 +85,8 @@ class ProbedProcesses:
         self.end()
         self.rounds = []
         self.failed = {(name, TEST): why for name, why in self._own.begin(self._names).items()}
-        for path in sorted(self._folder.glob(SOCKET.format("*", "*"))):
+        self._paths = self._sockets()
+        for path in self._paths:
             with contextlib.suppress(OSError):
                 self._processes.append(Process(path))
         self.names = [*dict.fromkeys([TEST, *(process.name for process in self._processes)])]
@@ -99,6 +101,13 @@ class ProbedProcesses:
             for name, why in answer.items():
                 self.failed[name, process.name] = why
         return {name: f"{why} (in {process})" for (name, process), why in self.failed.items()}
+
+    def are_all(self) -> bool:
+        """Return whether no process has begun or ended since `begin`."""
+        return self._sockets() == self._paths
+
+    def _sockets(self) -> list[Path]:
+        return sorted(self._folder.glob(SOCKET.format("*", "*")))
 
     def working(self, name: str) -> list[str]:
         """Return the names of the processes in which a probe can be used."""
@@ -197,7 +206,7 @@ class ProbeSource:
         rounds = [{name: found[name] for name in usable} for found in self._processes.rounds]
         last = rounds[-1] if rounds else {}
         self.sites = _merged(self._readers[name].sites(found) for name, found in last.items())
-        for name, found in last.items():
+        for name, found in (item for one in rounds for item in one.items()):
             for what in self._readers[name].uncounted(found):
                 self._note(f"{', '.join(self._readers[name].families)} don't include {what}")
         return [_merged(self._readers[name].numbers(found[name]) for name in found) for found in rounds]

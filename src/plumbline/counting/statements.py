@@ -91,7 +91,10 @@ def _entries(log: str) -> Iterator[tuple[str, str]]:
         if line.startswith("\t"):
             lines.append(line[1:])
             continue
-        head, _, message = line.partition(":  ")
+        head, colon, message = line.partition(":  ")
+        while colon and not _LEVEL.fullmatch(head):  # of a prefix
+            more, colon, message = message.partition(":  ")
+            head += f":  {more}"
         if found := _LEVEL.fullmatch(head):  # the prefix may end without a space
             yield level, "\n".join(lines)
             level, lines = found[1], [message]

@@ -131,14 +131,19 @@ def judge_benchmarks(record: Results, evidence: Evidence, gate: GateSettings) ->
             counts, drifted = counts if is_drift else of_sides, is_drift
         if counts:
             one = _with_counts(one, counts, drifted=drifted)
-        if (why := evidence.comparison.uncounted.get(key)) and one.verdict in ("pass", "improvement", "drift"):
-            one = replace(
-                one, verdict="inconclusive", reasons=[Reason("comparison_failed", f"its counts: {why}"), *one.reasons]
-            )
         judgement = evidence.comparison.judgements.get(key)
         worse = bool(judgement and judgement.verdict == "regression") or bool(of_sides and of_sides.fails)
-        judged.append(_with_unjudged_budget(_with_accepted(one, evidence, gate, worse_than_base=worse)))
+        one = _with_accepted(one, evidence, gate, worse_than_base=worse)
+        judged.append(_with_unjudged_budget(_with_uncounted(one, evidence.comparison.uncounted.get(key, ""))))
     return judged
+
+
+def _with_uncounted(benchmark: Benchmark, why: str) -> Benchmark:
+    """Make a benchmark that could not be counted inconclusive, unless it fails already or is new."""
+    if not why or benchmark.verdict not in ("pass", "improvement", "drift", "accepted", "inconclusive"):
+        return benchmark
+    reasons = [Reason("comparison_failed", f"its counts: {why}"), *benchmark.reasons]
+    return replace(benchmark, verdict="inconclusive", reasons=reasons)
 
 
 def _with_unjudged_budget(benchmark: Benchmark) -> Benchmark:

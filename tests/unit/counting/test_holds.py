@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import uvloop
 
+from plumbline.counting.probes import ProbedProcesses
 from plumbline.results.schema import LoopHold
-from plumbline.services.at_start.plumbline_probes import Probes
+from plumbline.services.at_start.plumbline_probes import SOCKET, Probes
 from plumbline.services.services import Services
 from tests.unit.counting.on_loops import LOOPS, counted, served
 
@@ -158,3 +159,12 @@ async def test_an_application_that_holds_its_loop(shop: tuple[str, Services]) ->
     assert hold.duration_s >= HELD_S
     line = next(n for n, text in enumerate(textwrap.dedent(APPLICATION).splitlines(), start=1) if "time.sleep" in text)
     assert (hold.file, hold.line, hold.function, hold.process) == ("shop.py", line, "pay", "app")
+
+
+def test_a_process_that_begins_later_is_noticed(tmp_path: Path) -> None:
+    processes = ProbedProcesses(["holds"], tmp_path, [])
+    processes.begin()
+    assert processes.are_all()
+    (tmp_path / SOCKET.format("app", 1)).touch()
+    assert not processes.are_all()
+    processes.end()

@@ -54,9 +54,10 @@ def test_the_log_shows_parsed_and_executed_statements() -> None:
     ]
 
 
-def test_a_prefix_of_the_user_may_end_without_a_space() -> None:
-    """`log_line_prefix` in [postgres.config] may be `%t:%r:%u@%d:[%p]:`, for example."""
-    log = "2026-01-02 03:04:05 UTC:[local]:perf@perf:[12]:LOG:  duration: 0.1 ms  statement: SELECT 1\n"
+@pytest.mark.parametrize("prefix", ["03:04:05 UTC:[local]:perf@perf:[12]:", "a:  b ", "[12]|", ""])
+def test_the_prefix_of_the_log_may_be_the_users(prefix: str) -> None:
+    """By `log_line_prefix` in [postgres.config]."""
+    log = f"{prefix}LOG:  duration: 0.1 ms  statement: SELECT 1\n"
     assert list(executed(log)) == [Executed("statement", "SELECT 1")]
 
 

@@ -244,11 +244,19 @@ def test_a_benchmark_that_runs_what_was_not_compared_does_not_pass(verdict: Verd
     assert judged(comparison=pairs(verdict, unjudged_packages=named)).verdict == verdict
 
 
-@pytest.mark.parametrize(("verdict", "expected"), [("pass", "inconclusive"), ("regression",) * 2])
+@pytest.mark.parametrize(
+    ("verdict", "expected"), [("pass", "inconclusive"), ("inconclusive",) * 2, ("regression",) * 2]
+)
 def test_a_benchmark_that_could_not_be_counted_does_not_pass(verdict: Verdict, expected: Verdict) -> None:
     one = judged(comparison=pairs(verdict, uncounted={KEY: "in head: it hung"}))
     assert one.verdict == expected
-    assert (Reason("comparison_failed", "its counts: in head: it hung") in one.reasons) == (verdict == "pass")
+    assert (Reason("comparison_failed", "its counts: in head: it hung") in one.reasons) == (verdict != "regression")
+
+
+def test_an_accepted_slow_down_that_could_not_be_counted_does_not_pass() -> None:
+    comparison = pairs("regression", uncounted={KEY: "in head: it hung"})
+    one = judged(SLOWER, comparison=comparison, accepted={KEY: Accepted("a reason", slower_by=0.1)})
+    assert one.verdict == "inconclusive"
 
 
 def test_one_application_for_both_sides_leaves_it_inconclusive() -> None:

@@ -211,10 +211,10 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
     ) -> tuple[dict[str, list[Counts]], dict[str, str], list[str]]:
         """Return by key the counts of each side, or why a benchmark could not be counted, and notes."""
         found: dict[str, list[Counts]] = {}
-        failures: dict[str, str] = {}
         notes: list[str] = []
         with self._running(plans, counts=True, head_only=head_only) as (pair, _):
-            collected = [plan for plan in plans if not self._why_missing(plan.key, pair)]
+            failures = {plan.key: why for plan in plans if (why := self._why_missing(plan.key, pair))}
+            collected = [plan for plan in plans if plan.key not in failures]
             for worker in pair.both:
                 worker.send(Order([plan.key for plan in collected]))
             for plan in collected:

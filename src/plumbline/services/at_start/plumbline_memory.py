@@ -4,6 +4,7 @@ import contextlib
 import gc
 import importlib
 import os
+import resource
 import sys
 import tempfile
 import threading
@@ -52,7 +53,8 @@ class Memory:
         self._collects = False
         self._blocks = 0
         self._pid = os.getpid()
-        self._children = 0  # that this process has forked before its blocks
+        self._children: Any = None  # of this process, at the start of the block
+        self._had_children: list[bool] = []  # by block
         self._why = ""  # why the blocks can't be counted
 
     def begin(self) -> None:
@@ -61,14 +63,14 @@ class Memory:
         importlib.import_module("memray._memray").print_greenlet_warning = lambda: None  # type: ignore[attr-defined]
 
     def enter(self) -> None:
-        if not self._blocks:
-            self._children = _forked.children
+        self._children = _children()
         self._began_s = _cpu_s()
         _block_begins()
 
     def leave(self) -> None:
         _block_ends()
         took_s = _cpu_s() - self._began_s
+        self._had_children.append(_children() != self._children)
         self._blocks += 1
         if self._blocks == 1:
             if took_s > IDLE_S or not _answers():
@@ -95,8 +97,8 @@ class Memory:
                 kinds = self._memray.AllocatorType
                 blocks = _blocks(reader.get_allocation_records(), self._folders, kinds)
                 found = [block.found() for block in blocks]
-            if _forked.children > self._children:
-                found = [{**one, "uncounted": [*one["uncounted"], "those of child processes"]} for one in found]
+            for one, had_children in zip(found, self._had_children[1:], strict=False):
+                one["uncounted"] += ["those of child processes"] * had_children
             return [NOTHING, *found]
         finally:
             self._remove()
@@ -152,6 +154,11 @@ class _Forked:
 
 
 _forked = _Forked()
+
+
+def _children() -> tuple[int, int]:
+    """Return figures that change if this process forks, or has waited for a child."""
+    return _forked.children, resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
 
 
 def _cpu_s() -> float:
