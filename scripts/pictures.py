@@ -1,6 +1,6 @@
 """Make the pictures of the documentation from real runs: `python -m scripts.pictures`, which needs chromium.
 
-In a clone of the newest commit, `nox -s ci` judges an N+1 query against a recorded baseline. `docs/pictures/` keeps the
+In a clone of the newest commit, `nox -s ci` compares an N+1 query with the base commit. `docs/pictures/` keeps the
 results. `stale` names the pictures that are older than what they show.
 """
 
@@ -95,20 +95,19 @@ def terminal_text(results: Results) -> str:
     return terminal_of(results).export_text()
 
 
-def page(results: Results, baseline: Results | None) -> str:
-    return render(results, baseline, history=[])
+def page(results: Results) -> str:
+    return render(results, None, history=[])
 
 
-def kept() -> tuple[Results, Results]:
-    """Return the results of the last run, and its baseline."""
-    return read_results(FOLDER / "caught.json"), read_results(FOLDER / "baseline.json")
+def kept() -> Results:
+    return read_results(FOLDER / "caught.json")
 
 
 def shown() -> dict[str, str]:
     """Return what each picture shows, as the present code prints it, by the picture's name."""
-    caught, baseline = kept()
+    caught = kept()
     # Vega's script is that of an installed package, which draws no part of the picture's text.
-    report = re.sub(r"<script>.*?</script>|script-src '[^']*'", "", page(caught, baseline), flags=re.DOTALL)
+    report = re.sub(r"<script>.*?</script>|script-src '[^']*'", "", page(caught), flags=re.DOTALL)
     return {"caught.svg": terminal_text(caught), "report.png": report}
 
 
@@ -139,19 +138,16 @@ def make(options: argparse.Namespace) -> None:
 
 
 def run_gates() -> None:
-    """Record a baseline, and the results of a run that catches an N+1 query."""
+    """Keep the results of a run that catches an N+1 query."""
     with cloned() as clone:
-        clone.run(*NOX, "-s", "baseline", "--", SUITE_FILE)
-        clone.commit()
-        keep(clone.baseline, "baseline")
         clone.git("switch", "--quiet", "--create", "list-items")
         clone.edit(APP, (ONE_QUERY, N_PLUS_ONE))
         clone.commit()
         clone.run(*NOX, "-s", "ci", "--", SUITE_FILE, codes=(REGRESSION,))
-        keep(clone.root / "perf-results" / "results.json", "caught")
+        keep(clone.root / "perf-results" / "results.json")
 
 
-def keep(path: Path, name: str) -> None:
+def keep(path: Path) -> None:
     """Keep results with fewer samples, and without a name for this machine."""
     results = read_results(path)
     benchmarks = [
@@ -165,15 +161,15 @@ def keep(path: Path, name: str) -> None:
         for one in results.benchmarks
     ]
     environment = structs.replace(results.environment, machine="example")
-    write_results(FOLDER / f"{name}.json", structs.replace(results, environment=environment, benchmarks=benchmarks))
+    write_results(FOLDER / "caught.json", structs.replace(results, environment=environment, benchmarks=benchmarks))
 
 
 def draw(sources: str) -> None:
     """Make the pictures from the kept results."""
-    caught, baseline = kept()
+    caught = kept()
     svg = terminal_of(caught).export_svg(title="uvx nox -s ci", theme=MONOKAI, code_format=SVG, unique_id="caught")
     write_whole(FOLDER / "caught.svg", "\n".join(line.rstrip() for line in svg.splitlines()) + "\n")
-    screenshot(page(caught, baseline), FOLDER / "report.png")
+    screenshot(page(caught), FOLDER / "report.png")
     pictures = {name: Picture(digest((FOLDER / name).read_bytes()), digest(text)) for name, text in shown().items()}
     made = msgspec.json.encode(Pictures(sources, pictures))
     write_whole(FOLDER / "pictures.json", msgspec.json.format(made).decode() + "\n")

@@ -155,6 +155,12 @@ def test_a_rate_above_what_the_generator_can_do_is_invalid(shop: Repository) -> 
     assert "verdict: invalid" in output
 
 
+def test_without_the_base_of_a_proposed_change_the_run_is_invalid(shop: Repository) -> None:
+    load(shop, code=3, GITHUB_ACTIONS="true", GITHUB_EVENT_NAME="pull_request", GITHUB_BASE_REF="lost")
+    assert results(shop)["verdict"] == "invalid"
+    assert 'name="the run"' in (shop.root / "perf-results" / "load.xml").read_text()
+
+
 def test_a_locustfile_that_cannot_be_imported(shop: Repository) -> None:
     """Locust's last output is shown without passwords."""
     text = "import os\nraise RuntimeError(os.environ['SHOP_URL'].split(':')[2].split('@')[0])\n"
