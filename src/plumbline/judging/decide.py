@@ -134,7 +134,9 @@ def judge_benchmarks(record: Results, evidence: Evidence, gate: GateSettings) ->
         judgement = evidence.comparison.judgements.get(key)
         worse = bool(judgement and judgement.verdict == "regression") or bool(of_sides and of_sides.fails)
         one = _with_accepted(one, evidence, gate, worse_than_base=worse)
-        judged.append(_with_unjudged_budget(_with_uncounted(one, evidence.comparison.uncounted.get(key, ""))))
+        if key not in evidence.comparison.failures:  # which says the same
+            one = _with_uncounted(one, evidence.comparison.uncounted.get(key, ""))
+        judged.append(_with_unjudged_budget(one))
     return judged
 
 
