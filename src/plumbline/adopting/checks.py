@@ -131,8 +131,10 @@ def _variables(
         return Check(
             "variables", "ok" if tried.failed is None else "skipped", "the project's code was not seen to read any"
         )
-    by_env = sum(one.set_by == "env" for one in tried.variables)
-    first = f"{len(tried.variables)} read: {by_env} set by [env], the others have a default or are not needed"
+    others = [one.name for one in tried.variables if one.set_by != "env"]
+    first = f"{len(tried.variables)} read: {len(tried.variables) - len(others)} set by [env]"
+    if others:
+        first += f"; with a default or not needed: {', '.join(others)}"
     return Check("variables", "ok", "\n".join([first, *notes]))
 
 

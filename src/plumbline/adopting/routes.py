@@ -12,8 +12,8 @@ from plumbline.adopting.tried import Route, Wants
 METHODS = ("get", "post", "put", "patch", "delete")
 # Words in the path of a GET route that may change something.
 CHANGES = re.compile(
-    r"(logout|signout|delete|remove|reset|unsubscribe|cancel|revoke|purge|destroy)\w*|subscribe|drop|clear|flush"
-    r"|restart|shutdown|stop|kill|disable|enable|activate|deactivate|confirm|approve|reject|send|trigger|sync|import"
+    r"(logout|signout|delete|remove|erase|wipe|trash|truncate|reset|unsubscribe|cancel|revoke|purge|destroy)\w*"
+    r"|subscribe|drop|clear|flush|restart|shutdown|stop|kill|disable|enable|activate|deactivate|confirm|approve|reject|send|trigger|sync|import"
     r"|migrate|seed|create|update|insert|refund|pay|checkout|invite|accept"
 )
 # Pages about the routes, which no framework lists in its document.

@@ -244,7 +244,8 @@ class _Trial:
 
     def _died(self, app: Application, answers: Sequence[Answer]) -> str:
         last = f"{answers[-1].route.method} {answers[-1].route.path}" if answers else "a GET request"
-        return "\n".join([f"app ended at {last}: {app.state()}", *output_lines(app.log_tail())])
+        advice = f"correct its code, or what it needs in `prepare` or [env] of {FILE}"
+        return "\n".join([f"app ended at {last}: {app.state()}", *output_lines(app.log_tail()), advice])
 
     def _whole(
         self, failed: Stage | None, message: str, look: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]

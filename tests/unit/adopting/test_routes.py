@@ -78,6 +78,7 @@ def test_a_route_is_listed_once() -> None:
     [
         ("/items", False),
         ("/deleted-items", True),
+        ("/cache/wipe", True),
         ("/logout", True),
         ("/auth/log-out", True),
         ("/auth/log_out/", True),

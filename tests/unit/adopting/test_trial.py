@@ -389,6 +389,7 @@ def test_an_application_that_a_request_ends(trial: Try, tmp_path: Path) -> None:
 
     assert tried.failed == "answers"
     assert "app ended at GET /die: exited with code 9" in tried.message
+    assert tried.message.endswith("in `prepare` or [env] of tests/performance/settings.toml")
     assert "SIGNING_KEY=***" in tried.message
     assert "quiet-please" not in tried.message
     assert [(one.status, one.error) for one in tried.answers] == [(200, ""), (0, "the application ended")]
