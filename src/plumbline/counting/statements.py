@@ -6,7 +6,7 @@ The log must be in English, and come from a server with `log_min_duration_statem
 import functools
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from plumbline.counting.families import CannotCount
@@ -14,7 +14,7 @@ from plumbline.counting.families import CannotCount
 MAX_LABEL_CHARACTERS = 300
 PREFIX = "%m [%p] %q<%d> "  # a `log_line_prefix` that names the database
 
-_LEVEL = re.compile(r".*\b(LOG|ERROR|FATAL|PANIC|DETAIL|STATEMENT|HINT|CONTEXT|QUERY|WARNING|NOTICE)")
+_ENTRY = re.compile(r"(?!\t).*?\b(LOG|ERROR|FATAL|PANIC|DETAIL|STATEMENT|HINT|CONTEXT|QUERY|WARNING|NOTICE):  (.*)")
 _DATABASE = re.compile(r"[^\t].*? \[\d+\] <([^>]*)> ")
 _DURATION = re.compile(r"duration: [\d.]+ ms  (statement|parse|bind|execute)\b[^:]*: (.*)", re.DOTALL)
 _PARAMETER = re.compile(r"\$\d+ = ('(?:[^']|'')*'|NULL)")
@@ -68,9 +68,9 @@ def executed(log: str) -> Iterator[Executed]:
     for level, message in _entries(log):
         if level == "DETAIL":
             if last is not None and "arameters: " in message:
-                last = Executed(last.kind, last.text, tuple(_PARAMETER.findall(message)), last.prepared)
+                last = replace(last, parameters=tuple(_PARAMETER.findall(message)))
             elif last is not None and message.startswith("prepare: "):
-                last = Executed(last.kind, last.text, last.parameters, message.removeprefix("prepare: "))
+                last = replace(last, prepared=message.removeprefix("prepare: "))
             continue
         if last is not None:
             yield last
@@ -90,14 +90,9 @@ def _entries(log: str) -> Iterator[tuple[str, str]]:
     for line in log.split("\n"):  # splitlines() would also split at other characters
         if line.startswith("\t"):
             lines.append(line[1:])
-            continue
-        head, colon, message = line.partition(":  ")
-        while colon and not _LEVEL.fullmatch(head):  # of a prefix
-            more, colon, message = message.partition(":  ")
-            head += f":  {more}"
-        if found := _LEVEL.fullmatch(head):  # the prefix may end without a space
+        elif found := _ENTRY.match(line):
             yield level, "\n".join(lines)
-            level, lines = found[1], [message]
+            level, lines = found[1], [found[2]]
     yield level, "\n".join(lines)
 
 
