@@ -13,8 +13,8 @@ METHODS = ("get", "post", "put", "patch", "delete")
 # Words in the path of a GET route that may change something.
 CHANGES = re.compile(
     r"(logout|signout|delete|remove|erase|wipe|trash|truncate|reset|unsubscribe|cancel|revoke|purge|destroy)\w*"
-    r"|subscribe|drop|clear|flush|restart|shutdown|stop|kill|disable|enable|activate|deactivate|confirm|approve|reject|send|trigger|sync|import"
-    r"|migrate|seed|create|update|insert|refund|pay|checkout|invite|accept"
+    r"|subscribe|drop|clear|flush|restart|shutdown|stop|kill|disable|enable|activate|deactivate|confirm|approve|reject"
+    r"|send|trigger|sync|import|migrate|seed|create|update|insert|refund|pay|checkout|invite|accept"
 )
 # Pages about the routes, which no framework lists in its document.
 PAGES = re.compile(

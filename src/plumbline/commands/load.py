@@ -76,25 +76,22 @@ def run(project: Project, options: argparse.Namespace) -> int:
         raise CommandError(f"there is no {name}, which says what users do: {advice}", EXIT_USAGE)
     settings, workers = _settings(project.settings, options.host), _workers(options)
     with make_room(project.results, (RESULTS, REPORT, PAGE, JUNIT)):
-        try:
-            base = _base(project, options, settings)
-        except NoBase as error:
-            results = replace(_no_results(), findings=[Finding("invalid", str(error))])
-        else:
-            results = _run(project, settings, locustfile, workers, base)
+        results = _run(project, options, settings, locustfile, workers)
     return _report(project, results)
 
 
 def _run(
-    project: Project, settings: Settings, locustfile: Path, workers: Workers | None, base: Base | None
+    project: Project, options: argparse.Namespace, settings: Settings, locustfile: Path, workers: Workers | None
 ) -> LoadResults:
     """Start the applications, put load on them, and judge. Raises CommandError."""
-    described = [f"{stage.rate_per_s:g}/s for {stage.duration_s:g} s" for stage in settings.load.all_stages]
-    say(f"load test: {', '.join(described)}, {settings.load.number_of_users} users")
-    results = _no_results()
-    if base:
-        results = replace(results, base=base.shown)
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    results = LoadResults(plumbline=__version__, created=created, verdict="invalid", exit_code=EXIT_INVALID)
     try:
+        base = _base(project, options, settings)
+        described = [f"{stage.rate_per_s:g}/s for {stage.duration_s:g} s" for stage in settings.load.all_stages]
+        say(f"load test: {', '.join(described)}, {settings.load.number_of_users} users")
+        if base:
+            results = replace(results, base=base.shown)
         with _targets(project, settings, base, results.notes) as targets:
             results = replace(results, target=targets[-1].shown)
             say(f"  {results.target}")
@@ -105,11 +102,6 @@ def _run(
     except ServiceError as error:
         raise CommandError(str(error), EXIT_USAGE) from None
     return results
-
-
-def _no_results() -> LoadResults:
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    return LoadResults(plumbline=__version__, created=created, verdict="invalid", exit_code=EXIT_INVALID)
 
 
 def _write_starter(project: Project, locustfile: Path) -> int:

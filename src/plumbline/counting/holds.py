@@ -19,13 +19,11 @@ class LoopHolds:
         self.longest: LoopHold | None = None  # of the last pass; None without one
         self._processes = ProbedProcesses([PROBE], folder, own_folders)
         self._unknown = ""  # why it can't be measured
-        self._begun = False
 
     def begin(self) -> None:
-        if self._begun and self._processes.are_all():  # a restart of the pass: to connect again takes 2 ms
+        if self._processes.are_all():  # a restart of the pass: to connect again takes 2 ms
             self._processes.rounds = []
             return
-        self._begun = True
         self._unknown = "not all processes answered"
         self.longest = LoopHold(0.0, unknown=self._unknown)
         self._unknown = self._processes.begin().get(PROBE, "")
@@ -37,7 +35,6 @@ class LoopHolds:
         self._processes.leave()
 
     def end(self) -> list[Numbers]:
-        self._begun = False
         self._processes.end()
         rounds = self._processes.rounds
         found = [LoopHold(0.0, unknown=self._unknown)]

@@ -75,7 +75,7 @@ class ProbedProcesses:
         self._folder = folder
         self._own = Probes(own_folders)
         self._processes: list[Process] = []
-        self._paths: list[Path] = []
+        self._paths: list[Path] | None = None  # of the processes' sockets; None outside of a pass
         self.rounds: list[dict[str, list[tuple[str, Any]]]] = []  # by probe: each process with what was found there
         self.names: list[str] = []  # of the processes
         self.failed: dict[tuple[str, str], str] = {}  # by probe and process: why it can't be used, "" if idle
@@ -103,7 +103,7 @@ class ProbedProcesses:
         return {name: f"{why} (in {process})" for (name, process), why in self.failed.items()}
 
     def are_all(self) -> bool:
-        """Return whether no process has begun or ended since `begin`."""
+        """Return whether a pass has begun, and no process has begun or ended since then."""
         return self._sockets() == self._paths
 
     def _sockets(self) -> list[Path]:
@@ -123,6 +123,7 @@ class ProbedProcesses:
         self.rounds.append({name: [*_of_probe(found, name)] for name in self._names})
 
     def end(self) -> None:
+        self._paths = None
         found = [(TEST, self._own.end())]
         try:
             found += self._ask_all("end")

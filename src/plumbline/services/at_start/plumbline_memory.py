@@ -189,7 +189,7 @@ MARKS = {_block_begins.__name__: BEGINS, _block_ends.__name__: ENDS}
 class _Block:
     def __init__(self) -> None:
         self._events: list[tuple[int, int, Line]] = []  # address, size (-1: freed) and line
-        self.mapped_bytes = 0  # by other code than the interpreter
+        self.has_mapped = False  # by other code than the interpreter
 
     def add(self, address: int, size: int, line: Line) -> None:
         self._events.append((address, size, line))
@@ -214,7 +214,7 @@ class _Block:
             "allocations": counts.total(),
             "peak_bytes": peak,
             "lines": [[*line, counts[line], at_peak[line]] for line in lines[:MOST_LINES]],
-            "uncounted": ["memory that an extension maps"] if self.mapped_bytes else [],
+            "uncounted": ["memory that an extension maps"] if self.has_mapped else [],
         }
 
     def _held_at(self, last: int) -> Counter[Line]:
@@ -253,7 +253,7 @@ def _blocks(records: Iterable[Any], folders: Sequence[str], kinds: Any) -> Itera
         elif block is not None and line is not None and allocator != maps:
             block.add(record.address, record.size, line)
         elif block is not None and line is not None and record.size > ARENA_BYTES:
-            block.mapped_bytes += record.size
+            block.has_mapped = True
 
 
 class _Lines:
