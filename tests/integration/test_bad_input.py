@@ -62,7 +62,7 @@ def damaged(**fields: object) -> Callable[[str], str]:
 
 def newer(text: str) -> str:
     """Return the baseline as a later version writes it."""
-    return text.replace('"schema": 1', '"schema": 2')
+    return text.replace('"schema": 2', '"schema": 3')
 
 
 def without_benchmarks(text: str) -> str:
@@ -77,7 +77,7 @@ def without_benchmarks(text: str) -> str:
         (lambda text: text[: len(text) // 2], "is not a results file"),
         (lambda text: f"<<<<<<< HEAD\n{text}", "is not a results file"),
         (lambda _: "[1, 2]", "is not a results file"),
-        (newer, "has schema 2, but this version of Plumbline reads 1: update Plumbline"),
+        (newer, "has schema 3, but this version of Plumbline reads 2: update Plumbline"),
         (damaged(median=-1e-6), "damaged or was edited by hand"),
         (damaged(median=float("nan")), "is not a results file"),
         (damaged(process_medians=[1e-6]), "needs the medians of at least two processes"),

@@ -201,7 +201,7 @@ def test_external_servers(project: Project, theirs: Services) -> None:
     for what in ("Redis commands", "SQL statements, rows and buffers read"):
         assert f"{what} can't be counted: this run did not start the server" in output
     assert not CORES or "not pinned to one core: another run has locked core" in output
-    assert all(one["resolution"] > 0 for one in project.results()["benchmarks"] if one["key"] in EACH)
+    assert all(one["minimum_detectable_effect"] > 0 for one in project.results()["benchmarks"] if one["key"] in EACH)
 
 
 def test_one_external_server_and_one_of_the_run(tmp_path: Path) -> None:

@@ -281,7 +281,7 @@ def test_a_regression_is_shown_with_both_timings_and_the_minimum_detectable_effe
     assert isinstance(change, float)
     assert change > 2
     assert now / was - 1 == pytest.approx(change, rel=0.5)
-    assert {"change_low", "change_high", "resolution"} <= regression.keys()
+    assert {"change_low", "change_high", "minimum_detectable_effect"} <= regression.keys()
     [heading] = [line for line in slower.done.output.splitlines() if line.startswith("benchmark ")]
     assert all(word in heading for word in ("before", "median", "change", "verdict"))
     assert "detectable" in slower.done.output

@@ -75,7 +75,7 @@ def results(*benchmarks: Benchmark, **fields: Any) -> Results:
         packages={"redis": "8.1.0"},
     )
     values: dict[str, Any] = {
-        "schema": 1,
+        "schema": 2,
         "verdict": "pass",
         "environment": environment,
         "benchmarks": list(benchmarks),

@@ -165,10 +165,10 @@ OLD = dump_results(results())
     [
         "@everyone [look](https://evil.example)",
         "[]",
-        '{"schema": 1}',
+        '{"schema": 2}',
         OLD.replace('"verdict": "pass"', '"verdict": "pass](https://evil.example)"'),
         OLD.replace('"exit_code": 0', '"exit_code": "@everyone"'),
-        OLD.replace('"schema": 1', '"schema": 2'),
+        OLD.replace('"schema": 2', '"schema": 3'),
         dump_results(results(benchmark("a"))).replace('"passed"', '"@everyone"'),
         dump_results(results(benchmark("a", "regression", reasons=["x"]))).replace('"ended"', '"@everyone"'),
         dump_results(results(benchmark("a", budgets=[BudgetResult("p95_ms", 1, 2, kept=False)]))).replace("[{", "[3, {"),

@@ -44,7 +44,7 @@ _FIGURES = [
     ("change_ratio", "Change against the base commit or the baseline: 0.05 is 5 % slower.", "change"),
     ("change_low_ratio", "Lower bound of the change.", "change_low"),
     ("change_high_ratio", "Upper bound of the change.", "change_high"),
-    ("resolution_ratio", "The minimum detectable effect.", "minimum_detectable_effect"),
+    ("minimum_detectable_effect_ratio", "The minimum detectable effect.", "minimum_detectable_effect"),
     ("baseline_median_s", "Median time of one operation in the baseline.", ""),
 ]
 

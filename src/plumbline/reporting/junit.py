@@ -13,7 +13,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 # Properties of a case with the benchmark's field of the same name; times are in seconds per operation.
 _FIGURES = [
     *("unit", "median", "mean", "p95", "p99", "minimum", "maximum", "rate_per_s", "operations", "samples", "spread"),
-    *("pin", "baseline_median", "change", "change_low", "change_high"),
+    *("pin", "baseline_median", "change", "change_low", "change_high", "minimum_detectable_effect"),
 ]
 
 
@@ -75,7 +75,6 @@ def _case(suite: Element, key: str, test: TestOutcome | None, benchmark: Benchma
     verdict, lines = "", list[str]()
     if benchmark:
         figures = {"verdict": benchmark.verdict} | {name: getattr(benchmark, name) for name in _FIGURES}
-        figures["resolution"] = benchmark.minimum_detectable_effect
         figures |= {f"count.{name}": count for name, count in benchmark.counts.items()}
         add_properties(case, figures | {f"budget.{budget.name}": budget.limit for budget in benchmark.budgets})
         verdict = content.verdict(benchmark)

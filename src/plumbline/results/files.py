@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 import msgspec
 
 from plumbline.project import nox_command
-from plumbline.results.schema import SCHEMA, Benchmark, Results
+from plumbline.results.schema import FORMER_SCHEMA, SCHEMA, Benchmark, Results
 
 MOST_RUNS = 200
 T = TypeVar("T")
@@ -53,11 +53,12 @@ def decode_results(data: bytes, path: Path) -> Results:
         schema = msgspec.json.decode(data, type=SchemaOnly).schema
     except (msgspec.DecodeError, RecursionError) as error:  # includes ValidationError
         raise ResultsError(f"{path} is not a results file: {error}") from None
-    if schema != SCHEMA:
+    if schema not in (FORMER_SCHEMA, SCHEMA):
         advice = "update Plumbline" if schema > SCHEMA else f"record it again with `{nox_command()} -s baseline`"
         raise ResultsError(f"{path} has schema {schema}, but this version of Plumbline reads {SCHEMA}: {advice}")
     try:
-        results = msgspec.convert(_with_typed_reasons(msgspec.json.decode(data)), Results)
+        document = msgspec.json.decode(data)
+        results = msgspec.convert(_from_version_0_1(document) if schema == FORMER_SCHEMA else document, Results)
     except (msgspec.DecodeError, RecursionError) as error:
         raise ResultsError(f"{path} is damaged or was edited by hand: {error}") from None
     if twice := sorted(key for key, n in Counter(one.key for one in results.benchmarks).items() if n > 1):
@@ -65,13 +66,16 @@ def decode_results(data: bytes, path: Path) -> Results:
     return results
 
 
-def _with_typed_reasons(document: Any) -> Any:
-    """Convert the reasons of version 0.1, which were texts, to `Reason` objects with the kind "ended"."""
+def _from_version_0_1(document: Any) -> Any:
+    """Convert the schema of version 0.1: its reasons were texts, and machine speed was `pace_s`."""
     benchmarks = document.get("benchmarks")
     for entry in [document, *(benchmarks if isinstance(benchmarks, list) else [])]:
-        if isinstance(entry, dict) and isinstance(reasons := entry.get("reasons"), list):
-            entry["reasons"] = [{"kind": "ended", "detail": one} if isinstance(one, str) else one for one in reasons]
-    return document
+        if isinstance(entry, dict):
+            if isinstance(reasons := entry.get("reasons"), list):
+                entry["reasons"] = [{"kind": "ended", "detail": text} for text in reasons]
+            if "pace_s" in entry:
+                entry["machine_speed_s"] = entry.pop("pace_s")
+    return document | {"schema": SCHEMA}
 
 
 class SchemaOnly(msgspec.Struct):

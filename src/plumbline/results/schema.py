@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct
 
 from plumbline.settings import Tail
 
-SCHEMA = 1
+SCHEMA = 2
+FORMER_SCHEMA = 1  # of version 0.1, which is still read
 
 Verdict = Literal[
     "pass",
@@ -282,7 +283,7 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     spread: Annotated[float, Meta(ge=0, le=100)] | None = None  # the standard deviation of log(process_medians)
     duration_s: Seconds = 0.0  # in a baseline: how long the whole test took
     pin: int | None = None  # the core that the benchmark was pinned to; null if it was not pinned
-    machine_speed_s: Seconds = field(default=0.0, name="pace_s")  # machine speed: the time of fixed work; 0 if unknown
+    machine_speed_s: Seconds = 0.0  # the time of fixed work on this machine; 0 if unknown
     source_hash: str = ""  # a hash of the test and of the fixtures that it uses
     renamed_from: str = ""  # the former key of a renamed benchmark
     description: str = ""  # the docstring of the test
@@ -295,10 +296,7 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     change_low: float | None = None  # the lower end of the interval in which the true change probably lies
     change_high: float | None = None  # the upper end of the same interval
     change_error: float | None = None  # in a paired comparison: the uncertainty (standard error) of log(1 + change)
-    minimum_detectable_effect: float | None = field(
-        default=None,
-        name="resolution",
-    )  # the minimum detectable effect: the smallest slow-down that this run would have found
+    minimum_detectable_effect: float | None = None  # the smallest slow-down that this run would have found
     differences: Sequence[float] = []  # log(head time / base time) of each pair
     base_samples_s: Sequence[Seconds] = []  # some of base's samples in the last pair
     head_samples_s: Sequence[Seconds] = []  # some of head's samples in the last pair

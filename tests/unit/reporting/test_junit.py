@@ -80,7 +80,7 @@ def test_the_figures_are_properties() -> None:
 
     assert values["median"] == "5.74e-05"
     assert values["unit"] == "s"
-    assert values["resolution"] == "0.032"  # the name that readers know
+    assert values["minimum_detectable_effect"] == "0.032"
     assert values["samples"] == "100"
     assert values["count.commands.PUBLISH"] == "1"
     assert values["budget.p95_ms"] == "2"

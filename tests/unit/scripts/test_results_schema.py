@@ -21,7 +21,7 @@ def test_the_schema_describes_types_and_fields() -> None:
     definitions = document()["$defs"]
 
     assert definitions["Results"]["properties"]["schema"]["const"] == SCHEMA
-    assert definitions["Benchmark"]["properties"]["pace_s"]["description"].startswith("machine speed")
+    assert definitions["Benchmark"]["properties"]["machine_speed_s"]["description"].startswith("the time")
     assert set(definitions["Reason"]["properties"]["kind"]["enum"]) == set(get_args(Kind))
 
 
