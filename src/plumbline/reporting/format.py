@@ -103,7 +103,7 @@ def function(one: FunctionTime) -> str:
     """shop/prices.py:41 price_of: 12.0 µs → 43.0 µs, 1 → 3 calls (app, profiled)"""
     place = f"{one.file}:{one.line}" if one.file else "built-in"
     before, after = (f"{calls:,.0f}" for calls in (one.base_calls, one.head_calls))
-    called = f", {before} → {after} calls" if before != after else ""
+    called = f", {before} → {after} calls" if before != after and not one.resumes else ""
     times = f"{duration(one.base_s)} → {duration(one.head_s)}"
     return f"{place} {one.name}: {times}{called} ({one.where or 'test'}, profiled)"
 

@@ -252,6 +252,7 @@ class FunctionTime(Struct, frozen=True, omit_defaults=True):
     head_calls: NotNegative  # calls per operation in head
     where: str = ""  # the process: "" is the test, otherwise the name of the application or process
     own: bool = False  # whether it is a function of the repository
+    resumes: bool = False  # whether it is a coroutine or generator: each time it goes on counts as a call
 
 
 class Benchmark(Struct, frozen=True, omit_defaults=True):

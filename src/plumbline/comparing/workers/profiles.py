@@ -33,8 +33,8 @@ OURS = "plumbline"
 HARNESS = {OURS, "_pytest", "pluggy", "pytest_asyncio"}  # packages that only run the test
 PROFILER = "_lsprof"  # in the names of its own functions
 LIBRARIES = re.compile(r".*(?:/site-packages/|/dist-packages/|/lib/python3\.[^/]*/)")  # differs between environments
-# By file and name: seconds and calls per operation, line, and whether it is a function of the repository.
-_Times = dict[tuple[str, str], tuple[float, float, int, bool]]
+# By file and name: seconds and calls per operation, line, whether it is a function of the repository, and resumes.
+_Times = dict[tuple[str, str], tuple[float, float, int, bool, bool]]
 
 
 class Seen(Struct, frozen=True):
@@ -46,6 +46,7 @@ class Seen(Struct, frozen=True):
     calls: int
     own_s: float
     total_s: float  # including the functions that it calls
+    resumes: bool = False  # whether it is a coroutine or a generator
 
 
 class Profile(Struct, frozen=True):
@@ -101,11 +102,11 @@ def slower_functions(key: str, folder: Path, trees: Mapping[str, Path], project:
             _of_process(profile, trees[side], project, operations[side], waits=waits)
             for side, profile in process.items()
         )
-        for (file, name), (head_s, head_calls, line, own) in head.items():
+        for (file, name), (head_s, head_calls, line, own, resumes) in head.items():
             base_s, base_calls, *_ = base.get((file, name), (0.0, 0.0))
             if head_s > base_s:
                 times = base_s, head_s, base_calls, head_calls
-                slower.append(FunctionTime(name, file, line, *times, where, own))
+                slower.append(FunctionTime(name, file, line, *times, where, own, resumes))
     slower.sort(key=lambda one: one.base_s - one.head_s)
     waiting = [one for one in slower if any(word in one.name for word in WAITING)]
     working = [one for one in slower if one not in waiting]
@@ -142,7 +143,7 @@ def _of_process(profile: Profile, tree: Path, project: str, operations: Sequence
     parts = [(part, count) for part, count in zip(profile.parts, each, strict=False) if count]
     times_s: dict[tuple[str, str], list[float]] = {}
     calls: Counter[tuple[str, str]] = Counter()
-    places: dict[tuple[str, str], tuple[int, bool]] = {}
+    places: dict[tuple[str, str], tuple[int, bool, bool]] = {}
     for number, (part, count) in enumerate(parts):
         for seen in part:
             path = Path(seen.file)
@@ -153,7 +154,7 @@ def _of_process(profile: Profile, tree: Path, project: str, operations: Sequence
                 continue
             key = file, seen.name
             calls[key] += seen.calls
-            places[key] = seen.line, in_tree
+            places[key] = seen.line, in_tree, seen.resumes
             # The times of the repository's functions include the functions that they call. Those of libraries do not,
             # nor those of the suite's functions that wait for the application.
             whole = in_tree and not (waits and file.startswith(f"{SUITE}/"))

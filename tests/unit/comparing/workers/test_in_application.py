@@ -288,6 +288,9 @@ def test_statements_of_an_async_engine_count_as_time_of_the_function_that_awaits
         name: sum(seen.total_s for part in found.parts for seen in part if seen.name == name)
         for name in ("health", "compare", "run_endpoint_function")
     }
+    resumes = {seen.name for part in found.parts for seen in part if seen.resumes}
+    assert "health" in resumes
+    assert "compare" not in resumes
     assert total_s["health"] > 2 * total_s["compare"] > 0
     assert total_s["run_endpoint_function"] < 2 * total_s["health"]
 

@@ -69,6 +69,7 @@ def test_a_function_that_base_does_not_have_is_new_in_head(tmp_path: Path) -> No
     written(base, "test", [], 10)
     written(head, "test", [Seen("validate", "/copies/head/shop.py", 3, 10, 0.1, 0.1)], 10)
     [one] = slower_functions(KEY, tmp_path, TREES)
+    assert not one.resumes
     assert (one.file, one.base_s, one.base_calls, one.head_calls) == ("shop.py", 0.0, 0.0, 1.0)
     assert [two.file for two in slower_functions(KEY, tmp_path, TREES, "backend")] == ["../shop.py"]
     assert one.head_s == pytest.approx(0.01)

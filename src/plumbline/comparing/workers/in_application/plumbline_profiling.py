@@ -7,6 +7,7 @@ worker and all processes of the application share a few numbers in memory.
 import contextlib
 import cProfile
 import functools
+import inspect
 import itertools
 import json
 import mmap
@@ -23,6 +24,7 @@ from types import CodeType
 from typing import Any
 
 PARTS = 5  # profilers that take turns
+RESUMES = inspect.CO_COROUTINE | inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 TIMED, STEPS, REQUESTS = range(3)  # 1 while a block is timed; steps of work per request; requests in timed blocks
 SIZE_BYTES = 3 * 8
 ASKING, PROFILE = "app.{}.asking", "app.{}.json"  # of a process: the pipe that asks for its profile, and the profile
@@ -272,7 +274,8 @@ def write_profile(
                 )
             )
             own_s, total_s = max(entry.inlinetime, 0.0), max(entry.totaltime, 0.0)
-            seen = {"name": name, "file": file, "line": line, "calls": entry.callcount}
+            resumes = isinstance(code, CodeType) and bool(code.co_flags & RESUMES)
+            seen = {"name": name, "file": file, "line": line, "calls": entry.callcount, "resumes": resumes}
             parts[-1].append({**seen, "own_s": own_s, "total_s": total_s})
     written = path.with_name(f".{path.name}.{os.getpid()}")
     written.write_text(
