@@ -90,7 +90,7 @@ def slower_by(tmp_path: Path, process: str, *slower: tuple[str, str, float]) -> 
     """Return the listed functions if an operation takes 10 ms more, by these shares."""
     (tmp_path / "base").mkdir()
     for side, operation_s in ("base", 0.02), ("head", 0.03):
-        seen = [Seen(name, file.format(side=side), 1, 10, *[time_s * 10] * 2) for name, file, time_s in slower]
+        seen = [Seen(name, file.format(side=side), 1, 10, time_s * 10, time_s * 10) for name, file, time_s in slower]
         written(tmp_path / side, process, seen if side == "head" else [])
         test = seen if process == "test" and side == "head" else []
         written(tmp_path / side, "test", test, 10, [operation_s * 10] * PARTS)
