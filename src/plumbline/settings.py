@@ -222,7 +222,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     #: The number of samples of each benchmark. If they last less than 25 ms together, more samples follow, up to five
     #: times this number.
     samples: Annotated[int, Meta(ge=7)]
-    #: Untimed operations before the first sample. At least one round runs.
+    #: Untimed operations before the first sample. The block under `with timer` runs at least once.
     warmup: Annotated[int, Meta(ge=0)]
     #: A benchmark stops when its samples add up to this many seconds, but not before it has 7 samples.
     timed_limit_s: Positive
@@ -250,8 +250,8 @@ class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
     tail_tolerance: Share = 0.1
     #: Seconds that the paired comparison with the base commit may take.
     pairs_limit_s: Positive = 60.0
-    #: The number of fresh processes that measure a benchmark again before a broken budget fails it. Without a base
-    #: commit, they also measure again before a slow-down fails it.
+    #: The number of fresh processes that measure a benchmark again before a broken budget fails it. If there is no
+    #: base commit, they also measure a benchmark again that is slower than the baseline.
     confirm_processes: Annotated[int, Meta(ge=2, le=20)] = 5
     #: The number of fresh processes in which `nox -s baseline` measures each benchmark.
     baseline_processes: Annotated[int, Meta(ge=3, le=20)] = 5
@@ -267,7 +267,7 @@ class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class Budget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Limits on the figures of one benchmark, per operation. A limit that is not given is not checked.
 
-    Budgets hold on every machine. A broken budget is measured again in fresh processes before it fails the run.
+    Budgets apply on every machine. A broken budget is measured again in fresh processes before it fails the run.
 
     Example::
 
@@ -303,9 +303,9 @@ class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):
     tails: tuple[Tail, ...] | None = None
     #: Like `gate.tail_tolerance`, for this benchmark.
     tail_tolerance: Share | None = None
-    #: Changes without effect, such as an unused function, can make this benchmark a little slower or faster in all
-    #: pairs alike. `bias` is the usual size of such a shift, as a standard deviation: 0.01 is 1 %. A larger `bias`
-    #: makes the margin of error larger. `nox -s selfcheck -- --placebos --save` measures `bias` and writes it here.
+    #: Even an unused function in the code can make this benchmark a little slower or faster in all pairs of a
+    #: comparison. `bias` is the usual size of such a shift, as a standard deviation: 0.01 is 1 %. A larger `bias` makes
+    #: the margin of error larger. `nox -s selfcheck -- --placebos --save` measures `bias` and writes it here.
     bias: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     #: Like `gate.allow_unmeasured`, for this benchmark.
     allow_unmeasured: bool | None = None
