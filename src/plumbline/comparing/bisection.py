@@ -123,9 +123,11 @@ class Stepper:
         return found
 
     def _count(self, runner: PairRunner, sought: GrownCount) -> StepResult:
-        head, notes = runner.count_head(self.plan)
-        if head is None:
+        counted = runner.count([self.plan], head_only=True)
+        notes = counted.notes
+        if self.plan.key not in counted.counts:
             return StepResult("skip", why="; ".join(notes) or "it can't be counted")
+        [head] = counted.counts[self.plan.key]
         if family(sought.name) not in head.families:
             return StepResult("skip", why="; ".join(notes) or f"{sought.name} can't be counted")
         value = figure_of(head, sought.name)

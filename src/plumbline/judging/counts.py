@@ -122,7 +122,7 @@ def check_counts(
     return found
 
 
-def compare_sides(counts: Mapping[str, tuple[Counts, Counts]]) -> dict[str, CountEvidence]:
+def compare_sides(counts: Mapping[str, Sequence[Counts]]) -> dict[str, CountEvidence]:
     """Return the changed counts of each benchmark between base and head of a paired comparison, by key."""
     found = {}
     for key, (base, head) in counts.items():

@@ -179,7 +179,9 @@ def with_timings(benchmark: Benchmark, evidence: Evidence, gate: GateSettings) -
         benchmark = replace(benchmark, verdict="inconclusive", reasons=reasons)
         again = None if again and again.verdict == "new" else again
     if key in evidence.comparison.compared:
-        benchmark = _with_comparison(benchmark, evidence.comparison, gate, edited=key in evidence.edited)
+        # The base may be faster still than what is faster than the baseline.
+        due = key in evidence.edited or (evidence.comparison_required and benchmark.verdict == "improvement")
+        benchmark = _with_comparison(benchmark, evidence.comparison, gate, due=due)
         benchmark = _with_unjudged(benchmark, evidence.comparison.unjudged.get(key, []))
     return _with_baseline(benchmark, again) if again else benchmark
 
@@ -189,8 +191,9 @@ def _with_baseline(benchmark: Benchmark, evidence: BaselineEvidence) -> Benchmar
 
 
 def _with_comparison(
-    benchmark: Benchmark, comparison: ComparisonEvidence, gate: GateSettings, *, edited: bool
+    benchmark: Benchmark, comparison: ComparisonEvidence, gate: GateSettings, *, due: bool
 ) -> Benchmark:
+    """Return a benchmark with the verdict of the comparison. `due`: the baseline check is not enough to pass it."""
     key = benchmark.key
     # `change_low` is only known on the machine of the baseline.
     slower = benchmark.change_low is not None and benchmark.change_low > (benchmark.tolerance or gate.tolerance)
@@ -207,7 +210,7 @@ def _with_comparison(
         return replace(benchmark, verdict=verdict, reasons=[Reason(kind, comparison.failures[key])])
     judgement = comparison.judgements.get(key)
     if judgement is None:
-        if benchmark.verdict in ("pass", "improvement") and not edited:
+        if benchmark.verdict in ("pass", "improvement") and not due:
             return benchmark  # the baseline check has passed it
         return replace(benchmark, verdict="inconclusive", reasons=[Reason("no_time_left")])
     verdict = judgement.verdict
@@ -303,12 +306,12 @@ def check_budget(budget: Budget, summary: Summary) -> list[BudgetResult]:
 
 
 def check_loop_hold(budget: Budget, hold: LoopHold | None) -> list[BudgetResult]:
-    """Compare the limit of a budget with the longest hold of an event loop. It is broken if that is not known."""
+    """Compare the limit of a budget with the longest hold of an event loop. The note says why that is not known."""
     if (limit := budget.max_loop_hold_ms) is None:
         return []
     if hold is None or hold.unknown:
         why = f"could not be measured: {hold.unknown}" if hold else "was not measured"
-        return [BudgetResult(LOOP_HOLD, limit, 0.0, kept=False, note=why)]
+        return [BudgetResult(LOOP_HOLD, limit, 0.0, kept=True, note=why)]
     measured = hold.duration_s * 1e3
     return [BudgetResult(LOOP_HOLD, limit, measured, kept=measured <= limit)]
 

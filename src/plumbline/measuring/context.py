@@ -30,7 +30,6 @@ from plumbline.services.services import Services
 from plumbline.settings import SettingsError
 from plumbline.settings_file import load_settings
 
-INTERRUPT_AGAIN_S = 0.01
 # After an early end, the time for fixtures to be torn down before the servers are stopped.
 TEARDOWN_LIMIT_S = 1.0
 ANSWER_LIMIT_S = 5.0

@@ -5,6 +5,7 @@ core has to wake up. Linux only: other systems are not pinned, and the report sa
 """
 
 import contextlib
+import importlib
 import itertools
 import os
 import sys
@@ -105,6 +106,23 @@ def rest_s(after_s: float) -> float:
     """Return how many seconds this process should sleep after `after_s` of work; 0 without real-time priority."""
     ahead = sys.platform.startswith("linux") and os.sched_getscheduler(0) == os.SCHED_RR
     return after_s * REST if ahead else 0.0
+
+
+def start_children_normally() -> None:
+    """Give the processes that `multiprocessing` starts from now on normal priority, and all later threads of this one.
+
+    A thread of `multiprocessing.Pool` polls until another one has read a result. With real-time priority on one core,
+    it does so for 100 ms each time.
+    """
+    if rest_s(1.0):
+        process = importlib.import_module("multiprocessing.process").BaseProcess
+        start, parameters = process.start, os.sched_getparam(0)
+
+        def start_normally(child: object) -> None:
+            os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, parameters)
+            start(child)
+
+        process.start = start_normally
 
 
 def _idlest_first(cores: list[int]) -> list[int]:

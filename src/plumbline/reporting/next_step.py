@@ -42,10 +42,15 @@ def next_step(results: Results) -> Step | None:
     ours = results.verdict == "invalid" and (why in ("nothing_measured", "not_collected", "pytest_failed") or unmerged)
     uncompared = results.verdict == "invalid" and why in ("no_comparison", "not_compared", "services_missing")
     allowed = "allow_unmeasured in settings.toml makes it a warning"
+    untimed = [b.key for b in results.benchmarks if any(one.kind == "no_time_left" for one in b.reasons)]
+    compare = _only(
+        results, untimed, "compares {}; or raise pairs_limit_s in settings.toml", "what there was no time for"
+    )
     search = _bisect(results)
     steps = [
         (results.exit_code == EXIT_INTERRUPTED, Step(session, "starts again")),
         (results.exit_code == EXIT_USAGE, after_fixing),
+        (uncompared and untimed and {*results.reasons[0].subjects} <= {*untimed}, compare),
         (uncompared, Step(session, f"{after_fixing.purpose}; {allowed}")),
         (nothing_selected, Step(session, "runs everything: the arguments selected no test")),
         (
@@ -58,6 +63,7 @@ def next_step(results: Results) -> Step | None:
         (bad, _only(results, bad, "runs {}", "what failed")),
         ("missing" in verdicts, Step(baseline, "if it was removed on purpose; otherwise restore the test")),
         (kinds & {"packages_unjudged", "budget_unjudged"}, after_fixing),  # measuring again would not help
+        (untimed, compare),
         (unsure, _only(results, unsure, "measures {}; run nothing else meanwhile", "the inconclusive benchmarks")),
         ("inconclusive" in verdicts, Step(baseline, "records a baseline of this machine; commit it")),
         (why == "no_baseline", Step(baseline, "records a baseline for runs of the default branch; commit it")),

@@ -226,6 +226,15 @@ def test_what_there_was_no_time_for_is_inconclusive_unless_the_baseline_check_pa
     assert judged(replace(PASSED, verdict="improvement"), comparison=untimed).verdict == "improvement"
 
 
+def test_what_is_faster_than_the_baseline_passes_no_change_that_there_was_no_time_to_compare() -> None:
+    """The base may be faster still."""
+    faster, untimed = replace(PASSED, verdict="improvement"), pairs("pass", judgements={})
+
+    one = judged(faster, comparison=untimed, comparison_required=True)
+
+    assert (one.verdict, one.reasons) == ("invalid", [Reason("no_time_left")])
+
+
 @pytest.mark.parametrize(
     ("verdict", "expected"),
     [("pass", "inconclusive"), ("improvement", "inconclusive"), ("inconclusive", "inconclusive"), ("regression",) * 2],

@@ -65,11 +65,14 @@ def test_a_budget_of_the_longest_hold_of_a_loop(held_s: float, kept: bool) -> No
 
 
 @pytest.mark.parametrize("hold", [None, LoopHold(0.0, unknown="no answer")])
-def test_a_budget_is_broken_if_the_hold_is_not_known(hold: LoopHold | None) -> None:
+def test_a_benchmark_whose_longest_hold_is_not_known_is_inconclusive(hold: LoopHold | None) -> None:
     (result,) = check_loop_hold(Budget(max_loop_hold_ms=5), hold)
 
-    assert not result.kept
     assert result.note == ("could not be measured: no answer" if hold else "was not measured")
+    timings = {"a.py::a": BaselineEvidence("pass")}
+    (found,) = judge_benchmarks(results(benchmark(result)), Evidence(timings=timings), GateSettings())
+    assert (found.verdict, broken(found)) == ("inconclusive", [])
+    assert found.reasons == [Reason("budget_unjudged", subjects=["max_loop_hold_ms"])]
 
 
 def test_p99_is_not_judged_from_few_samples_unless_p95_exceeds_its_limit() -> None:

@@ -96,6 +96,26 @@ def test_a_process_with_real_time_priority_rests() -> None:
         set_precedence([os.getpid()], ahead=False)
 
 
+@on_two_cores
+@as_root
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_pool_of_processes_has_normal_priority(method: str) -> None:
+    """Its threads would otherwise poll for 100 ms at a time, on the core that its processes need."""
+    code = (
+        "import multiprocessing, os\n"
+        "from plumbline.measuring.cpu_affinity import set_precedence, start_children_normally\n"
+        "from plumbline.processes import threads\n"
+        "set_precedence([os.getpid()], ahead=True); start_children_normally()\n"
+        f"with multiprocessing.get_context({method!r}).Pool(1) as pool:\n"
+        "    print(pool.apply(os.sched_getscheduler, [0]), *sorted(map(os.sched_getscheduler, threads([os.getpid()]))))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+    normal, ahead = os.SCHED_OTHER, os.SCHED_RR | os.SCHED_RESET_ON_FORK
+    assert done.stdout.split() == [*map(str, [normal] * 4), str(ahead)], done.stderr
+
+
 @on_linux
 @as_root
 def test_on_one_core_the_priority_stays(child: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,6 +143,17 @@ def test_what_was_not_compared_is_not_measured_again() -> None:
     assert next_step(found) == Step("nox -s ci", "runs again, once the problem is fixed")
 
 
+@pytest.mark.parametrize("required", [True, False])
+def test_what_there_was_no_time_for_is_compared_alone_or_with_more_time(required: bool) -> None:
+    key = "test_a.py::test_a"
+    late = benchmark(key, "invalid" if required else "inconclusive", reasons=[Reason("no_time_left")])
+    reasons = [Reason("not_compared", subjects=[key])] if required else []
+    found = results(late, benchmark("b.py::test_b"), verdict=late.verdict, reasons=reasons)
+
+    purpose = "compares only what there was no time for; or raise pairs_limit_s in settings.toml"
+    assert next_step(found) == Step(f"nox -s ci -- tests/performance/{key}", purpose, [key])
+
+
 def test_a_comparison_with_a_commit_is_repeated_with_that_commit() -> None:
     """As somebody has asked for."""
     slower = results(benchmark("a.py::test_a", "regression"), verdict="regression", revision="my branch")

@@ -70,7 +70,7 @@ def pair_runner(
 class CountedPair(NamedTuple):
     """The findings of the pair that counts, by key of the benchmark."""
 
-    counts: dict[str, tuple[Counts, Counts]]  # of base and of head
+    counts: dict[str, Sequence[Counts]]  # of base and of head, or only of head
     failures: dict[str, str]  # why a benchmark could not be counted
     notes: list[str]  # about what cannot be counted
 
@@ -193,39 +193,26 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         then = [*controls(then[0].thresholds), *then] if then else []
         return self._measure([*controls(chosen[0].thresholds), *chosen], then)
 
-    def count(self, plans: Plans) -> CountedPair:
+    def count(self, plans: Plans, *, head_only: bool = False) -> CountedPair:
         """Run one pair that counts instead of timing, one worker after the other, so that nobody else uses the servers.
 
-        Raises ComparisonInvalid.
+        `head_only`: without a worker of base. Raises ComparisonInvalid.
         """
-        found, failures, notes = self._counted(plans)
-        return CountedPair({key: (base, head) for key, (base, head) in found.items()}, failures, notes)
-
-    def count_head(self, plan: BenchmarkPlan) -> tuple[Counts | None, list[str]]:
-        """Count one benchmark in head alone, without a worker of base. Raises ComparisonInvalid."""
-        found, _, notes = self._counted([plan], head_only=True)
-        return next(iter(found.get(plan.key, [])), None), notes
-
-    def _counted(
-        self, plans: Plans, *, head_only: bool = False
-    ) -> tuple[dict[str, list[Counts]], dict[str, str], list[str]]:
-        """Return by key the counts of each side, or why a benchmark could not be counted, and notes."""
-        found: dict[str, list[Counts]] = {}
-        notes: list[str] = []
+        found = CountedPair({}, {}, [])
         with self._running(plans, counts=True, head_only=head_only) as (pair, _):
-            failures = {plan.key: why for plan in plans if (why := self._why_missing(plan.key, pair))}
-            collected = [plan for plan in plans if plan.key not in failures]
+            found.failures.update({plan.key: why for plan in plans if (why := self._why_missing(plan.key, pair))})
+            collected = [plan for plan in plans if plan.key not in found.failures]
             for worker in pair.both:
                 worker.send(Order([plan.key for plan in collected]))
             for plan in collected:
                 counted = _count_one(pair, plan, self._servers)
                 problems = pair.named([worker.end() for worker in pair.both])
                 if len(counted) == len(pair.both) and not problems:
-                    found[plan.key] = [one.counts for one in counted]
-                    notes += (note for one in counted for note in one.notes if note not in notes)
+                    found.counts[plan.key] = [one.counts for one in counted]
+                    found.notes.extend(note for one in counted for note in one.notes if note not in found.notes)
                 else:
-                    failures[plan.key] = problems or "the test ended before it was counted"
-        return found, failures, notes
+                    found.failures[plan.key] = problems or "the test ended before it was counted"
+        return found
 
     @contextlib.contextmanager
     def head_runs_on(self, python: Path | None) -> Iterator[None]:

@@ -41,7 +41,7 @@ from plumbline.comparing.workers.timers import timer_of
 from plumbline.counting.counter import Counter
 from plumbline.measuring.clock import Clock
 from plumbline.measuring.context import RunContext, outcome_of, uses_application
-from plumbline.measuring.cpu_affinity import CoreLock
+from plumbline.measuring.cpu_affinity import CoreLock, start_children_normally
 from plumbline.measuring.fixtures import declare, provide
 from plumbline.measuring.guards import guarded
 from plumbline.measuring.loop import Measure, MeasureError, Steps
@@ -160,6 +160,7 @@ class Worker:
         session.items[:] = [items[key] for key in self._line.expect(Order).keys]
         self._context.lock = CoreLock(start.core)
         self._context.lock.move(self._context.services.running())
+        start_children_normally()
         gc.collect()
         gc.freeze()
         outcome = yield
