@@ -7,17 +7,20 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from plumbline.adopting.files.applications import applications
-from plumbline.adopting.files.commands import prepare, processes
-from plumbline.adopting.files.dependencies import dependencies, other_servers, servers
+from plumbline.adopting.files.brokers import rabbitmq
+from plumbline.adopting.files.commands import prepare
+from plumbline.adopting.files.dependencies import dependencies, servers
 from plumbline.adopting.files.django import django_settings, settings_variable
 from plumbline.adopting.files.health import health_paths
 from plumbline.adopting.files.installs import install
 from plumbline.adopting.files.reach import reachable
 from plumbline.adopting.files.sql import load_sql, sql_files
 from plumbline.adopting.files.sqlite import own_files
+from plumbline.adopting.files.stack import stack
 from plumbline.adopting.files.starts import Docker, compose_services, dockerfiles, starts
 from plumbline.adopting.files.tree import Tree
 from plumbline.adopting.files.variables import variables
+from plumbline.adopting.files.workers import processes
 from plumbline.adopting.findings import Findings, FoundApplication, FoundCommand
 from plumbline.processes import without_secrets
 
@@ -31,9 +34,11 @@ def find(root: Path) -> Findings:
     directory = app.directory if app else "."
     declared = dependencies(tree, directory)
     used = servers(tree, declared)
-    workers = processes(tree, started, app, set(used))
+    others = stack(services, rabbitmq(tree, declared, services))
+    every = {*used, *(one.name for one in others)}
+    workers = processes(tree, started, app, every)
     files = _files(tree, app, workers, dockers)
-    found = variables(tree, files, services, set(used), dockers)
+    found = variables(tree, files, services, every, dockers)
     if app and app.framework == "django":
         found = [*settings_variable(tree, app, dockers), *found]
     migrations = prepare(tree, started, app)
@@ -50,7 +55,7 @@ def find(root: Path) -> Findings:
         variables=tuple(found),
         services=used,
         health_paths=health_paths(tree, sorted(files), directory, dockers, services),
-        other_services=other_servers(services),
+        stack=others,
         redis_password="host" not in parts or "password" in parts,
         redis_database="host" not in parts or "database" in parts,
     )
@@ -88,7 +93,7 @@ def _without_secrets(findings: Findings) -> Findings:
 
     def clean(value: object, name: str = "") -> object:
         if isinstance(value, str):
-            return without_secrets(value) if name in ("seen", "services", "other_services") else value
+            return without_secrets(value) if name in ("seen", "services") else value
         if isinstance(value, tuple):
             return tuple(clean(one, name) for one in value)
         if isinstance(value, dict):

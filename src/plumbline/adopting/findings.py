@@ -27,6 +27,7 @@ class FoundCommand(Struct, frozen=True):
     seen: str
     directory: str = "."
     ready_output: str = ""
+    needs: str = ""  # the server that a worker can't start without, such as "rabbitmq"; "broker" if it is unknown
 
 
 class FoundVariable(Struct, frozen=True):
@@ -38,11 +39,23 @@ class FoundVariable(Struct, frozen=True):
     seen: str
 
 
+class FoundService(Struct, frozen=True):
+    """A server other than Redis and PostgreSQL, as a table [services.NAME]."""
+
+    name: str
+    image: str = ""
+    port: int = 0
+    seen: str = ""
+    ready: str = ""
+    env: dict[str, str] = {}
+    command: tuple[str, ...] = ()
+
+
 class FoundInstall(Struct, frozen=True):
     """The settings for installing the project."""
 
     python: str = ""  # as `python` in settings.toml, if .python-version and requires-python do not say it
-    lock: str = ""  # such as "uv.lock"
+    lock: str = ""  # the file whose versions are installed, such as "uv.lock"
     application: Literal["auto", "dependencies", "off"] = "auto"
     extras: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
@@ -63,6 +76,7 @@ class Findings(Struct, frozen=True):
     variables: tuple[FoundVariable, ...] = ()
     services: dict[str, str] = {}  # of "redis" and "postgres", those that the project uses: where that was seen
     health_paths: tuple[str, ...] = ()  # candidates for health_path
-    other_services: dict[str, str] = {}  # such as "rabbitmq" and "mysql", in compose files: where they were seen
+    stack: tuple[FoundService, ...] = ()  # other servers, such as RabbitMQ and MySQL
+    no_docker: str = ""  # why no container can be started here
     redis_password: bool = True  # whether the variables take a password for Redis
     redis_database: bool = True  # whether the variables take a number of Redis's database

@@ -39,9 +39,12 @@ def pipelines_at_root(copied: Mapping[str, str], top: Mapping[str, str], folder:
 
 def gitlab_include(copied: Mapping[str, str], top: Mapping[str, str], folder: str) -> str:
     """Return the lines to add to `.gitlab-ci.yml` at the root; "" if there are none to add."""
-    if GITLAB not in copied or f"{folder}/{GITLAB}" in top.get(GITLAB_CI, ""):
+    path = GITLAB if folder == "." else f"{folder}/{GITLAB}"
+    if GITLAB not in copied or path in top.get(GITLAB_CI, ""):
         return ""
-    return f"include:\n  - local: {folder}/{GITLAB}\n    inputs: {{ job: {_job(folder)}, folder: {folder}/ }}"
+    if folder == ".":
+        return f"include:\n  - local: {path}"
+    return f"include:\n  - local: {path}\n    inputs: {{ job: {_job(folder)}, folder: {folder}/ }}"
 
 
 def _job(folder: str) -> str:

@@ -8,9 +8,10 @@ from msgspec import Struct
 
 from plumbline.adopting.files.sqlite import own_files
 from plumbline.adopting.files.templates import OFF_IF_EMPTY
-from plumbline.adopting.findings import Findings, FoundApplication, FoundCommand
+from plumbline.adopting.findings import Findings, FoundApplication, FoundCommand, FoundService, FoundVariable
 
 PORT_VARIABLE = "PGPORT"
+NOWHERE = "plumbline"  # a host without an address
 
 
 class Proposed(Struct, frozen=True):
@@ -20,6 +21,7 @@ class Proposed(Struct, frozen=True):
     key: str
     value: Any
     seen: str = ""  # why
+    replaces: str = ""  # a value that `init` has written earlier, when it knew less
 
 
 def propose(
@@ -49,18 +51,19 @@ def propose(
         found.append(Proposed("redis", "password", False, "nothing gives the application a password for Redis"))
     if prepare := (*_emptied(findings), *findings.prepare):
         found.append(Proposed("", "prepare", _prepare(prepare), "; ".join(one.seen for one in prepare)))
-    found += [
-        Proposed("env", one.name, one.template, one.seen)
-        for one in findings.variables
-        if one.template or (one.required and OFF_IF_EMPTY.search(one.name))
-    ]
+    found += [_variable(one, findings) for one in findings.variables if one.template or _is_off_if_empty(one)]
     found += [Proposed("env", name, text, "required, with no default") for name, text in variables.items()]
     found += _port(findings, env)
     if application:
         found += _application(application, health_path)
         if own_environment:
             found.append(Proposed("app", "environment", "own", "its packages conflict with those of Plumbline"))
+    served = served_by(findings, env)
+    for one in findings.stack:
+        found += _service(one) if one.name in served else []
     for process in findings.processes:
+        if process.needs and process.needs not in served:
+            continue
         table = f"processes.{process.name}"
         found.append(Proposed(table, "command", [*process.command], process.seen))
         if process.directory != ".":
@@ -73,6 +76,44 @@ def propose(
         if names := getattr(install, key):
             found.append(Proposed("install", key, [*names], install.seen))
     return found
+
+
+def _variable(one: FoundVariable, findings: Findings) -> Proposed:
+    at_nowhere = nowhere(one.template, findings)
+    value = at_nowhere if findings.no_docker else one.template
+    return Proposed("env", one.name, value, one.seen, at_nowhere if value != at_nowhere else "")
+
+
+def _is_off_if_empty(one: FoundVariable) -> bool:
+    return one.required and bool(OFF_IF_EMPTY.search(one.name))
+
+
+def nowhere(template: str, findings: Findings) -> str:
+    """Return the template of a variable without containers: with a host that does not exist."""
+    for one in findings.stack:
+        template = template.replace(f"{{{one.name}.host}}", NOWHERE).replace(f"{{{one.name}.port}}", str(one.port))
+    return template
+
+
+def served_by(findings: Findings, env: Mapping[str, str]) -> set[str]:
+    """Return the servers of the run that the application and its workers find.
+
+    `env`: what settings.toml has under [env] so far.
+    """
+    texts = [one.template for one in findings.variables if not _is_set(one, findings, env)]
+    texts += env.values()
+    named = {one.name for one in findings.stack if any(f"{{{one.name}." in text for text in texts)}
+    return {*findings.services, *(() if findings.no_docker else named)}
+
+
+def _is_set(one: FoundVariable, findings: Findings, env: Mapping[str, str]) -> bool:
+    return env.get(one.name, "") not in ("", nowhere(one.template, findings))
+
+
+def _service(one: FoundService) -> list[Proposed]:
+    """Return the table of a server in a container."""
+    keys = {"image": one.image, "port": one.port, "ready": one.ready}
+    return [Proposed(f"services.{one.name}", key, value, one.seen) for key, value in keys.items() if value]
 
 
 def _application(application: FoundApplication, health_path: str) -> list[Proposed]:

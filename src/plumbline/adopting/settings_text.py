@@ -36,7 +36,7 @@ def with_settings(text: str, proposed: Iterable[Proposed], *, replace: bool = Fa
     lines, by_hand = before, list[str]()
     for one in proposed:
         document = _parsed(lines)
-        if value_of(document, one) not in OPEN and not replace:
+        if value_of(document, one) not in (*OPEN, *filter(None, [one.replaces])) and not replace:
             continue
         edited = [*lines]
         _set(edited, one, () if replace else INSTALL)
@@ -86,7 +86,9 @@ def _set(lines: list[str], one: Proposed, above: Path) -> None:
     for each in statements:
         if not each.is_header and each.path == (*table, one.key):
             comment = COMMENT.search(lines[each.begin])
-            lines[each.begin : each.end] = [_line(one) + (comment[1] if comment else "")]
+            # A comment with this value lists the values to choose from.
+            kept = comment[1] if comment and json.dumps(one.value) not in comment[1] else ""
+            lines[each.begin : each.end] = [_line(one) + kept]
             return
     headers = [each for each in statements if each.is_header]
     if table and table not in [each.path for each in headers]:

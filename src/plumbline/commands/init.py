@@ -6,7 +6,6 @@ import difflib
 import importlib.util
 import itertools
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from plumbline.adopting.tried import Tried
 from plumbline.adopting.unseen import suite_lines
 from plumbline.commands.base import CommandError, text_of, this_project
 from plumbline.commands.choosing_login import about_login, consent
+from plumbline.commands.consent import may_write, says_yes
 from plumbline.commands.copying import copy_suite
 from plumbline.commands.install import wrong_python
 from plumbline.commands.measuring_run import measure
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     _refuse_other_servers()
     root = find_project(Path.cwd())
     if root is None:
-        return copy_suite(options.template, yes=options.yes, log_in=options.log_in)
+        return copy_suite(options.template, app=options.app, yes=options.yes, log_in=options.log_in)
     suite = root / SUITE
     load_settings(suite / SETTINGS)  # if they are wrong, say so first
     if importlib.util.find_spec("yaml") is None:
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     from plumbline.commands.proposing import proposal_for, summary
 
     existing = {file.name: text_of(file) for file in suite.glob("test_*.py")}
-    may_log_in = consent(existing, _says_yes, log_in=options.log_in, yes=options.yes)
+    may_log_in = consent(existing, says_yes, log_in=options.log_in, yes=options.yes)
     proposal = proposal_for(root, options.app, may_log_in)
     texts: dict[Path, str | None] = {suite / SETTINGS: proposal.settings}
     about = list[str]()
@@ -115,11 +115,10 @@ def _refuse_other_servers() -> None:
 def _pipelines(root: Path) -> tuple[dict[Path, str | None], str]:
     """Return the workflows to move to the root of a larger repository, and the lines to add to a pipeline of GitLab."""
     top = top_of(root)
-    if top == root:
-        return {}, ""
     folder = root.relative_to(top).as_posix()
     copied, at_top = ({path: text for path in PIPELINES if (text := text_of(place / path))} for place in (root, top))
-    moved = {top / path: text for path, text in pipelines_at_root(copied, at_top, folder).items()}
+    moves = pipelines_at_root(copied, at_top, folder) if top != root else {}
+    moved = {top / path: text for path, text in moves.items()}
     lines = gitlab_include(copied, at_top, folder)
     return moved, f"\nAdd to {top / GITLAB_CI}:\n\n{lines}\n" if lines else ""
 
@@ -147,22 +146,8 @@ def _agreed(changes: Mapping[Path, str | None], *, yes: bool) -> bool:
         names = os.path.relpath(source, here) if before else os.devnull, name
         lines = difflib.unified_diff(before.splitlines(), (text or "").splitlines(), *names, lineterm="", n=1)
         say("\n" + "\n".join(lines) if text is not None else f"\nremove {name}")
-    if yes:
-        return True
-    if not sys.stdin.isatty():
-        command = f"{nox_command()} -s init -- --yes"
-        raise CommandError(f"nothing was written: run this in a terminal, or run `{command}`", EXIT_USAGE)
     files = "this file" if len(changes) == 1 else f"these {len(changes)} files"
-    if _says_yes(f"Write {files}?"):
-        return True
-    say("nothing was written")
-    return False
-
-
-def _says_yes(question: str) -> bool:
-    with contextlib.suppress(EOFError):
-        return input(f"\n{question} [y/N] ").strip().lower() in ("y", "yes")
-    return False
+    return may_write(f"Write {files}?", f"{nox_command()} -s init -- --yes", yes=yes)
 
 
 def _further(tried: Tried, existing: Mapping[str, str], written: Mapping[str, str]) -> list[str]:

@@ -10,6 +10,7 @@ from plumbline.commands.base import CommandError
 from plumbline.comparing.trees.asked import Part, asked_for, copied_code, local_files
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.installers import InstallError, resolve, run_installer, synchronise
+from plumbline.comparing.trees.locks import UNKNOWN_LOCK_FILES
 from plumbline.comparing.trees.pythons import use_python, wanted_python
 from plumbline.installed import Record, digest, read_record, tell, top_of, write_record
 from plumbline.project import (
@@ -89,6 +90,21 @@ def wrong_python(root: Path, settings: Settings) -> str:
     wanted, named = wanted_python(root, top_of(root), settings.python)
     here = platform.python_version()
     return "" if here in wanted else f"this is Python {here}, but {named} asks for {wanted}"
+
+
+def installed_from(root: Path, settings: Settings, lock: str) -> str:
+    """Return which versions the sessions install, and in which Python. `lock`: the lock file, "" if there is none."""
+    wanted, named = wanted_python(root, top_of(root), settings.python)
+    here = platform.python_version()
+    python = f"Python {here}" if here in wanted else f"a Python {wanted}"
+    asked = f"{named} asks for {wanted}" if named else "no file asks for another"
+    if not lock:
+        versions = "no lock file: the newest versions"
+    elif lock.rpartition("/")[2] in UNKNOWN_LOCK_FILES:
+        versions = f"{lock} is not read, as its format is unknown: the newest versions"
+    else:
+        versions = f"the versions of {lock}"
+    return f"{versions}, in {python} ({asked})"
 
 
 def _install(root: Path, settings: Settings, nox_python: str, source: list[str]) -> None:

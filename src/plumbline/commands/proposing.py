@@ -19,7 +19,8 @@ from plumbline.adopting.settings_text import value_of, with_settings
 from plumbline.adopting.trial import TARGET, MayLogIn, try_application
 from plumbline.adopting.tried import Answer, Tried
 from plumbline.commands.base import CommandError, text_of
-from plumbline.commands.install import install_settings, require_python
+from plumbline.commands.containers import left_out, why_no_containers
+from plumbline.commands.install import install_settings, installed_from, require_python
 from plumbline.commands.output import say
 from plumbline.project import EXIT_USAGE, SETTINGS, SUITE, nox_command
 from plumbline.services.services import SERVERS
@@ -38,13 +39,14 @@ SERVED = ("asgi", "wsgi", "command")  # the keys of [app] that say what is serve
 
 
 class Proposal(Struct, frozen=True):
-    """The proposal for one application, with the result of trying it."""
+    """The proposal for one application, with the result of trying it. `installed`: which versions are installed."""
 
     application: FoundApplication | None
     settings: str  # the text of settings.toml
     proposed: list[Proposed]
     tried: Tried
     findings: Findings
+    installed: str = ""
 
 
 def proposal_for(root: Path, named: str, may_log_in: MayLogIn) -> Proposal:
@@ -55,12 +57,15 @@ def proposal_for(root: Path, named: str, may_log_in: MayLogIn) -> Proposal:
     text = text_of(root / SUITE / SETTINGS)
     require_python(root, _load(text))
     findings = find(root)
+    findings = replace(findings, no_docker=why_no_containers(findings))
     app: dict[str, Any] = tomllib.loads(text).get("app", {})
     own = app.get("env", {})
     findings = replace(findings, variables=tuple(one for one in findings.variables if one.name not in own))
     try:
         candidates = _candidates(app, findings, named)
-        return _best(root, text, findings, candidates, may_log_in)
+        proposal = _best(root, text, findings, candidates, may_log_in)
+        installed = installed_from(root, _load(proposal.settings), findings.install.lock)
+        return replace(proposal, installed=installed)
     except ValueError as error:
         raise CommandError(str(error), EXIT_USAGE) from None
 
@@ -171,7 +176,7 @@ def _name(application: FoundApplication) -> str:
 
 def summary(proposal: Proposal) -> list[str]:
     """Return what was found, with where it was seen, and what happened when it ran."""
-    lines = ["", "found:"]
+    lines = ["", "found:", *([f"  installed: {proposal.installed}"] if proposal.installed else [])]
     if proposal.application is None:
         lines.append("  no application: if there is one, name it with --app")
     seen, written = "", tomllib.loads(proposal.settings)
@@ -204,10 +209,7 @@ def summary(proposal: Proposal) -> list[str]:
 def _remarks(proposal: Proposal) -> list[str]:
     """Return what was found that `init` leaves to the user."""
     findings, tried, settings = proposal.findings, proposal.tried, _load(proposal.settings)
-    lines = [
-        f"  {name} is not started: add [services.{name}] to {SUITE}/{SETTINGS} if the application needs it"
-        for name in findings.other_services
-    ]
+    lines = left_out(findings, settings)
     if (folder := findings.install.folder) != "." and tried.failed:
         lines.append(f"  the project is in {folder}: if it does not install from here, copy the suite into that folder")
     lines += [

@@ -250,4 +250,4 @@ services:
     found = find(made.root / "api")
 
     assert [one.target for one in found.applications] == ["app.second:app", "app.main:app"]
-    assert found.install.lock == "../uv.lock"
+    assert found.install.lock == "uv.lock"

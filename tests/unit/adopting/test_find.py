@@ -239,16 +239,17 @@ class TestProcesses:
         files = {**FILES, "shop/broker.py": broker, "shop/a.py": tasks, "shop/b.py": "import dramatiq\n"}
 
         [found] = search(files).processes
-        without_redis = search(
-            {**files, "shop/broker.py": broker.replace("redis", "rabbitmq").replace("Redis", "Rabbitmq")}
-        )
 
         assert (found.name, found.command) == ("dramatiq", ("dramatiq", "shop.broker", "shop.a"))
-        assert (found.ready_output, found.seen) == (
-            "Worker process is ready for action.",
-            "shop/a.py:4: def send(): pass",
-        )
-        assert without_redis.processes == ()
+        assert (found.ready_output, found.needs) == ("Worker process is ready for action.", "redis")
+        assert found.seen == "shop/a.py:4: def send(): pass"
+
+    def test_dramatiq_with_its_default_broker(self, search: Search) -> None:
+        tasks = "import dramatiq\n\n@dramatiq.actor\ndef send(): pass\n"
+
+        [found] = search({**FILES, "shop/a.py": tasks, "requirements.txt": "dramatiq[rabbitmq]\n"}).processes
+
+        assert (found.command, found.needs) == (("dramatiq", "shop.a"), "rabbitmq")
 
     def test_dramatiq_of_django(self, search: Search) -> None:
         settings = (
@@ -265,15 +266,32 @@ class TestProcesses:
 
         assert (found.name, " ".join(found.command), found.ready_output) == ("saq", command, "SAQ version")
 
-    def test_none_if_the_broker_is_rabbitmq(self, search: Search) -> None:
-        settings = "import os\nCELERY_BROKER_URL = os.getenv('CELERY_BROKER_URL', 'amqp://guest:guest@localhost')\n"
+    @pytest.mark.parametrize(
+        ("line", "package", "compose", "broker"),
+        [
+            ("os.getenv('CELERY_BROKER_URL', 'amqp://guest:guest@localhost')", "redis", "", "rabbitmq"),
+            ("os.getenv('CELERY_BROKER_URL', 'redis://localhost')", "redis", "image: rabbitmq", "redis"),
+            ("os.environ['CELERY_BROKER_URL']", "redis", "image: rabbitmq:4", "rabbitmq"),
+            ("os.environ['CELERY_BROKER_URL']", "celery[redis]", "image: mysql", "redis"),
+            ("os.environ['CELERY_BROKER_URL']", "pika", "", "rabbitmq"),
+            ("os.environ['CELERY_BROKER_URL']", "celery", "", "broker"),
+        ],
+    )
+    def test_the_broker_of_celery(self, search: Search, line: str, package: str, compose: str, broker: str) -> None:
+        files = {"shop/__init__.py": "", "shop/main.py": APP, "shop/worker.py": CELERY}
+        files |= {"shop/settings.py": f"import os\nURL = {line}\n", "requirements.txt": f"{package}\n"}
 
-        assert search({**FILES, "shop/worker.py": CELERY, "shop/settings.py": settings}).processes == ()
+        [found] = search({**files, "compose.yml": f"services:\n  queue:\n    {compose}\n"}).processes
 
-    def test_none_without_their_broker(self, search: Search) -> None:
-        files = {"shop/main.py": APP, "shop/worker.py": CELERY}
+        assert found.needs == broker
+        assert ("--without-mingle" in found.command) == (broker == "rabbitmq")
 
-        assert search({**files, "Procfile": "worker: celery -A shop.worker worker"}).processes == ()
+    def test_arq_beside_rabbitmq(self, search: Search) -> None:
+        settings = "BROKER_URL = 'amqp://localhost'\n"
+
+        [found] = search({**FILES, "shop/worker.py": ARQ, "shop/settings.py": settings}).processes
+
+        assert found.needs == "redis"
 
 
 class TestServices:
@@ -294,9 +312,29 @@ class TestServices:
     def test_others(self, search: Search) -> None:
         compose = "services:\n  queue:\n    image: rabbitmq:4-management\n  db:\n    image: postgres:17\n"
 
-        assert search({"compose.yml": compose}).other_services == {
-            "rabbitmq": "compose.yml:2: image: rabbitmq:4-management"
-        }
+        [found] = search({"compose.yml": compose}).stack
+
+        assert (found.name, found.image, found.port) == ("rabbitmq", "rabbitmq:4-management", 5672)
+        assert found.seen == "compose.yml:2: image: rabbitmq:4-management"
+
+    @pytest.mark.parametrize(
+        ("image", "name", "used"),
+        [
+            ("rabbitmq:${VERSION:-3.13}-management", "rabbitmq", "rabbitmq:3.13-management"),
+            ("bitnami/rabbitmq:3.13", "rabbitmq", "rabbitmq:4-alpine"),  # has another user than guest
+            ("mariadb:11", "mysql", "mariadb:11"),
+            ("docker.elastic.co/elasticsearch/elasticsearch:8.15.0", "elasticsearch", None),
+        ],
+    )
+    def test_images_of_compose_files(self, search: Search, image: str, name: str, used: str | None) -> None:
+        [found] = search({"compose.yml": f"services:\n  it:\n    image: {image}\n"}).stack
+
+        assert (found.name, found.image) == (name, used or image)
+
+    def test_rabbitmq_without_a_compose_file(self, search: Search) -> None:
+        [found] = search({"main.py": APP, ".env.example": "QUEUE_URL=amqp://shop:s3cr3t@queue\n"}).stack
+
+        assert (found.name, found.image, found.seen) == ("rabbitmq", "rabbitmq:4-alpine", ".env.example:1: QUEUE_URL")
 
 
 class TestHealthPaths:

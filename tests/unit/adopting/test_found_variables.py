@@ -198,6 +198,31 @@ def test_calls_that_read_a_variable(search: Search, line: str, template: str) ->
     assert list(variables(search, line).values()) == [template]
 
 
+AMQP = "amqp://guest:guest@{rabbitmq.host}:{rabbitmq.port}/"
+
+
+@pytest.mark.parametrize(
+    ("line", "template"),
+    [
+        ('os.getenv("BROKER_URL", "pyamqp://shop:s3cr3t@queue/shop")', f"py{AMQP}"),
+        ('os.getenv("SHOP_EVENTS", "amqps://shop@queue")', AMQP),
+        ('os.environ["CELERY_BROKER_URL"]', AMQP),
+        ('os.getenv("CELERY_BROKER_URL")', AMQP),
+        ('os.environ["RABBITMQ_HOST"]', "{rabbitmq.host}"),
+        ('os.environ["RABBIT_PORT"]', "{rabbitmq.port}"),
+        ('os.environ["AMQP_USER"]', "guest"),
+        ('os.environ["RABBITMQ_PASSWORD"]', "guest"),
+        ('os.environ["RABBITMQ_VHOST"]', "/"),
+        ('os.environ["CELERY_RESULT_BACKEND"]', "rpc://"),
+        ('os.getenv("CELERY_BROKER_URL", "redis://localhost/1")', "{redis.url}"),
+    ],
+)
+def test_rabbitmq(search: Search, line: str, template: str) -> None:
+    found = variables(search, f"import os\n{line}", compose__yml="services:\n  queue:\n    image: rabbitmq\n")
+
+    assert list(found.values()) == [template]
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -2,7 +2,16 @@
 
 from typing import Any
 
-from plumbline.adopting.findings import Findings, FoundApplication, FoundCommand, FoundInstall, FoundVariable
+from msgspec.structs import replace
+
+from plumbline.adopting.findings import (
+    Findings,
+    FoundApplication,
+    FoundCommand,
+    FoundInstall,
+    FoundService,
+    FoundVariable,
+)
 from plumbline.adopting.proposal import propose
 
 BOTH = {"redis": "pyproject.toml", "postgres": "pyproject.toml"}
@@ -89,3 +98,50 @@ def test_processes_and_installation() -> None:
         "install.groups": ["main"],
         "install.requirements": ["requirements/prod.txt"],
     }
+
+
+AMQP = "amqp://guest@{rabbitmq.host}:{rabbitmq.port}/"
+QUEUE = Findings(
+    services=BOTH,
+    processes=(FoundCommand("celery", ("celery", "worker"), "Procfile:1", needs="rabbitmq"),),
+    variables=(FoundVariable("BROKER_URL", AMQP, False, "shop/settings.py:2"),),
+    stack=(
+        FoundService("rabbitmq", "rabbitmq:4", 5672, "compose.yml:2", "started"),
+        FoundService("mysql", "mysql:8", 1),
+    ),
+)
+WITHOUT = "amqp://guest@plumbline:5672/"
+
+
+def test_a_worker_with_its_broker() -> None:
+    """Servers that no variable names are not proposed."""
+    found = proposed(QUEUE, None)
+
+    assert found == {
+        "env.BROKER_URL": AMQP,
+        "services.rabbitmq.image": "rabbitmq:4",
+        "services.rabbitmq.port": 5672,
+        "services.rabbitmq.ready": "started",
+        "processes.celery.command": ["celery", "worker"],
+    }
+    assert proposed(QUEUE, None, env={"BROKER_URL": WITHOUT}) == found
+
+
+def test_without_docker_the_worker_is_left_out() -> None:
+    """No message reaches a broker of the user's. With Docker, `init` replaces the address."""
+    findings = replace(QUEUE, no_docker="no Docker engine answers")
+
+    assert proposed(findings, None) == {"env.BROKER_URL": WITHOUT}
+    [variable] = [one for one in propose(QUEUE, None) if one.table == "env"]
+    assert variable.replaces == WITHOUT
+
+
+def test_a_broker_of_the_users_own() -> None:
+    """Its address stays, and nothing is started."""
+    assert proposed(QUEUE, None, env={"BROKER_URL": "amqp://queue.test"}) == {"env.BROKER_URL": AMQP}
+
+
+def test_a_worker_without_its_broker() -> None:
+    worker = FoundCommand("celery", ("celery", "worker"), "Procfile:1", needs="broker")
+
+    assert proposed(Findings(services=BOTH, processes=(worker,)), None) == {}

@@ -44,6 +44,7 @@ extras = []                     # optional dependencies
         (Proposed("redis.config", "save", "60 1"), 'save = "60 1"', 'appendonly = "yes"'),
         (Proposed("install", "extras", ["web"]), 'extras = ["web"]                     # optional dependencies', None),
         (Proposed("app", "asgi", "shop.main:app"), 'asgi = "shop.main:app"', "[app]"),
+        (Proposed("install", "application", "dependencies"), 'application = "dependencies"', "[install]"),
     ],
 )
 def test_one_setting(proposed: Proposed, line: str, after: str | None) -> None:
@@ -144,3 +145,10 @@ def test_the_settings_of_this_repository() -> None:
     assert {key: edited[key] for key in before if key not in ("app", "processes")} == {
         key: before[key] for key in before if key not in ("app", "processes")
     }
+
+
+def test_a_value_of_an_earlier_run_is_replaced() -> None:
+    proposed = Proposed("env", "BROKER_URL", "{rabbitmq.host}", replaces="plumbline")
+
+    assert with_settings('[env]\nBROKER_URL = "plumbline"\n', [proposed]) == '[env]\nBROKER_URL = "{rabbitmq.host}"\n'
+    assert with_settings('[env]\nBROKER_URL = "mine"\n', [proposed]) == '[env]\nBROKER_URL = "mine"\n'

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from packaging.utils import canonicalize_name
 
-from plumbline.adopting.files.starts import ComposeService
 from plumbline.adopting.files.tree import Tree
 
 DRIVERS = {
@@ -39,21 +38,6 @@ NOT_ALONE = {"aiocache", "fastapi-cache2", "hiredis"}  # they can do without
 MODULES = {
     "postgres": {"asyncpg", "psycopg", "psycopg2", "pg8000", "aiopg"},
     "redis": {"redis", "aioredis", "arq", "valkey", "rq", "django_redis", "taskiq_redis", "saq", "redis_om", "coredis"},
-}
-OTHER_IMAGES = {
-    "rabbitmq": "rabbitmq",
-    "mysql": "mysql",
-    "mariadb": "mysql",
-    "kafka": "kafka",
-    "redpanda": "kafka",
-    "mongo": "mongo",
-    "elasticsearch": "elasticsearch",
-    "opensearch": "opensearch",
-    "minio": "minio",
-    "nats": "nats",
-    "memcached": "memcached",
-    "clickhouse": "clickhouse",
-    "qdrant": "qdrant",
 }
 
 
@@ -187,16 +171,6 @@ def servers(tree: Tree, declared: list[Dependency]) -> dict[str, str]:
                     found[server] = f"{module.path}:{line}: {module.lines[line - 1].strip()}"
     if "postgres" not in found and any("django.db.backends.postgresql" in text for text in _texts(tree)):
         found["postgres"] = next((s.seen for s in declared if s.name == "django"), "django.db.backends.postgresql")
-    return found
-
-
-def other_servers(services: list[ComposeService]) -> dict[str, str]:
-    """Return further servers in compose files by the usual name of their image, and where each was seen."""
-    found: dict[str, str] = {}
-    for service in services:
-        image = service.image.rpartition("/")[2].partition(":")[0].lower()
-        if name := next((OTHER_IMAGES[one] for one in OTHER_IMAGES if re.match(rf"{one}\b", image)), ""):
-            found.setdefault(name, f"{service.file}:{service.line}: image: {service.image}")
     return found
 
 

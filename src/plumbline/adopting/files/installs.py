@@ -17,7 +17,7 @@ from plumbline.adopting.findings import FoundInstall
 from plumbline.comparing.trees.asked import is_buildable
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.installers import InstallError
-from plumbline.comparing.trees.locks import LOCK_FILES, UNKNOWN_LOCK_FILES, read_lock
+from plumbline.comparing.trees.locks import LOCK_FILES, read_lock
 from plumbline.comparing.trees.pythons import OLDEST, wanted_python
 
 FOR_DEVELOPERS = re.compile(r"dev|test|lint|doc|typing|types|\bci\b|local|debug|all|bench")
@@ -44,20 +44,10 @@ def install(
     folder = _folder(tree, directory)
     requirements, listed_by = _requirements(tree, dockers) if folder == "." else ([], "")
     application, built_by = _application(tree, dockers)
-    lock = next(
-        (
-            f"{'../' * depth}{name}"
-            for depth, folder in enumerate((tree.root, *tree.root.parents))
-            if folder.is_relative_to(tree.top)
-            for name in (*LOCK_FILES, *UNKNOWN_LOCK_FILES)
-            if (folder / name).is_file()
-        ),
-        "",
-    )
     return FoundInstall(
         python=pinned,
         python_seen=pinned_by,
-        lock=lock or _lock_of(tree),
+        lock=_lock_of(tree),
         application="dependencies" if application else "auto",
         extras=tuple(extras),
         groups=tuple(groups),
@@ -80,6 +70,7 @@ def _folder(tree: Tree, directory: str) -> str:
 
 
 def _lock_of(tree: Tree) -> str:
+    """Return the file whose versions are installed, "" if there is none."""
     try:
         return read_lock(tree.top, tree.root.relative_to(tree.top).as_posix()).file
     except NoBase:

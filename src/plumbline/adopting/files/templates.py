@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from plumbline.adopting.files.reads import Read
 from plumbline.services.variables import PLAIN_URL
 
-Server = Literal["redis", "postgres"]
+Server = Literal["redis", "postgres", "rabbitmq"]
 Part = Literal["url", "host", "port", "user", "password", "database", "endpoint"]
 
 PARTS: dict[str, Part] = {
@@ -16,12 +16,16 @@ PARTS: dict[str, Part] = {
     "PORT": "port",
     **dict.fromkeys(("USER", "USERNAME", "LOGIN", "ROLE"), "user"),
     **dict.fromkeys(("PASSWORD", "PASS", "PASSWD", "PWD", "PW"), "password"),
-    **dict.fromkeys(("DB", "DATABASE", "DBNAME", "BASE", "NAME"), "database"),
+    **dict.fromkeys(("DB", "DATABASE", "DBNAME", "BASE", "NAME", "VHOST"), "database"),
 }
 POSTGRES = {"POSTGRES", "POSTGRESQL", "PG", "PSQL", "PGSQL", "ASYNCPG", "PSYCOPG", "TIMESCALE"}
 REPLICAS = {"READ", "READONLY", "REPLICA", "SLAVE", "SECONDARY", "STANDBY"}
 DATABASE = {"DB", "DATABASE", "SQL", "SQLALCHEMY", "RDS", "RDB"}
 REDIS = {"REDIS", "VALKEY"}
+RABBITMQ = {"RABBIT", "RABBITMQ", "RMQ", "AMQP", "CLOUDAMQP"}
+AMQP = re.compile(r"((?:py)?amqp)s?://")
+# Those of the image rabbitmq. Others of its own have no variable.
+OF_RABBITMQ = {"user": "guest", "password": "guest", "database": "/"}
 OTHERS = re.compile(  # servers and services that have such parts too
     r"MONGO|MYSQL|MARIA|RABBIT|AMQP|RMQ|KAFKA|ELASTIC|OPENSEARCH|SMTP|E?MAIL|S3|MINIO|AWS|SENTRY|CLICKHOUSE|CASSANDRA|NATS"
     r"|SQLITE|TEST|LDAP|NEO4J|QDRANT|MEMCACHE|FTP|PGADMIN|ADMINER|FLOWER|INFLUX|ORACLE|MSSQL|DYNAMO|SUPABASE"
@@ -34,6 +38,7 @@ REFUSED = re.compile(
 )
 LOCAL_MODE = re.compile(r"local|dev|develop|development", re.IGNORECASE)
 MODE_NAME = re.compile(r"(\w+_)?(ENVIRONMENT|ENV|STAGE|RUN_?MODE|APP_MODE|MODE)")
+RESULT_BACKEND = re.compile(r"(\w+_)?RESULT_BACKEND(_URL)?")
 RATE_LIMIT = re.compile(r"RATE_?LIMIT|THROTTL", re.IGNORECASE)
 OF_A_LIMIT = re.compile(r"PERIOD|WINDOW|INTERVAL|DURATION|STORAGE|(SECONDS|MINUTES|HOURS|TIME(OUT)?|TTL|SIZE|DB|PORT)$")
 MANY = "1000000"
@@ -62,14 +67,17 @@ def place_of(read: Read, values: list[str], servers: set[str]) -> Place | None:
         if scheme := PLAIN_URL.match(value):
             server: Server = "redis" if scheme["redis"] else "postgres"
             return Place(server, "url", urlsplit(value).scheme) if server in servers else None
+        if scheme := AMQP.match(value):
+            return Place("rabbitmq", "url", scheme[1]) if "rabbitmq" in servers else None
     if any("://" in value and not value.startswith("sqlite") for value in values):
         return None  # the URL of something else
     tokens = _tokens(read.name)
     server_found = _server(tokens, read, servers)
     part = PARTS.get(tokens[-1]) if tokens else None
-    if not server_found or OTHERS.search(read.name) or (REPLICAS & set(tokens) and not read.required):
+    others = None if server_found == "rabbitmq" else OTHERS.search(read.name)
+    if not server_found or others or (REPLICAS & set(tokens) and not read.required):
         return None
-    if server_found == "redis" and (part == "database" and tokens[-1] == "NAME"):
+    if server_found != "postgres" and (part == "database" and tokens[-1] == "NAME"):
         return None
     if part == "database" and len(tokens) == 1 and not _is_dsn(read):
         is_name = values and not any(re.search(rf"/|{ENGINES}", value) for value in values)
@@ -90,8 +98,12 @@ def template_of(place: Place, driver: str = "") -> str:
     server = place.server
     if place.part == "endpoint":
         return f"{{{server}.host}}:{{{server}.port}}"
+    if server == "rabbitmq" and place.part in OF_RABBITMQ:
+        return OF_RABBITMQ[place.part]
     if place.part != "url":
         return f"{{{server}.{place.part}}}"
+    if server == "rabbitmq":
+        return (place.scheme or "amqp") + "://guest:guest@{rabbitmq.host}:{rabbitmq.port}/"
     scheme = place.scheme or (f"postgresql+{driver}" if driver and server == "postgres" else "")
     if "+" not in scheme:
         return f"{{{server}.url}}"
@@ -127,6 +139,8 @@ def harmless(read: Read, example: str) -> str:
         return "consolemail://"
     if OFF_IF_EMPTY.search(name):
         return ""
+    if RESULT_BACKEND.fullmatch(name):
+        return "rpc://"  # through the broker itself
     if re.search(r"(DB|DATABASE|REDIS|MONGO\w*|BROKER|AMQP|MYSQL)_(URL|URI|DSN)$", name):
         return ""  # of a server that the run does not have
     if re.search(r"Url|Uri", kind) or re.search(r"(^|_)(URL|URI|ENDPOINT|ORIGIN)$", name):
@@ -186,6 +200,8 @@ def _server(tokens: list[str], read: Read, servers: set[str]) -> Server | None:
     found = set(tokens)
     if (found & REDIS or "RedisDsn" in read.kind) and "redis" in servers:
         return "redis"
+    if (found & RABBITMQ or "AmqpDsn" in read.kind) and "rabbitmq" in servers:
+        return "rabbitmq"
     if (found & POSTGRES or "PostgresDsn" in read.kind) and "postgres" in servers:
         return "postgres"
     if found & REDIS or found & POSTGRES or "postgres" not in servers:

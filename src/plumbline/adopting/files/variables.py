@@ -11,6 +11,7 @@ from plumbline.adopting.files.starts import ComposeService, Docker
 from plumbline.adopting.files.templates import (
     MODE_NAME,
     OTHERS,
+    RESULT_BACKEND,
     Place,
     engine,
     harmless,
@@ -25,7 +26,7 @@ from plumbline.adopting.logins import OF_EMAIL, OF_NAME, PASSWORD_VARIABLE
 from plumbline.adopting.made_up import EMAIL, NAME, PASSWORD
 
 LIBPQ = re.compile(r"PG(HOST|PORT|USER|PASSWORD|DATABASE)")
-QUEUE = re.compile(r"(\w+_)?BROKER(_URL|_URI)?|(\w+_)?RESULT_BACKEND(_URL)?")
+BROKER = re.compile(r"(\w+_)?BROKER(_URL|_URI)?")
 OF_PLACE = re.compile(r"PATH|HOST|PORT|MODULE")  # where the container has something
 OWN_SECRET = re.compile(  # not that of another service, such as STRIPE_SECRET_KEY
     r"((APP|DJANGO|FLASK|API|JWT|SESSION|AUTH|TOKEN|CSRF|COOKIE|ACCESS|REFRESH)_)*(SECRET(_KEY)?|SALT|SIGNING_KEY)"
@@ -55,14 +56,13 @@ def variables(
             reads.setdefault(name, Read(name, False, None, "", example.seen))
     secret = schemes_of_env_files(tree)
     driver = _driver(modules)
-    in_redis = "redis" in servers and not any("rabbit" in one.image for one in services)
     places: dict[str, Place] = {}
     own_files: dict[str, str] = {}
     for name, read in reads.items():
         values = [read.default or "", shown[name].value if name in shown else "", f"{secret.get(name, '')}://"]
         values = [value for value in values if value not in ("", "://", "None", COMPUTED)]
-        if in_redis and read.required and not values and _is_queue_or_cache(read):
-            values = ["redis://"]
+        if not values and (scheme := _scheme(read, servers)):
+            values = [f"{scheme}://"]
         if place := place_of(read, values, servers):
             places[name] = place
         elif template := sqlite.template_of(read, values):
@@ -161,8 +161,13 @@ def _in_image(read: Read, dockers: Iterable[Docker]) -> FoundVariable | None:
     return FoundVariable(read.name, value, False, f"{docker.file}: {read.name}")
 
 
-def _is_queue_or_cache(read: Read) -> bool:
-    return bool(QUEUE.fullmatch(read.name)) or read.kind in ("cache", "cache_url", "dj_cache_url")
+def _scheme(read: Read, servers: set[str]) -> str:
+    """Return the scheme for a queue or a cache whose URL no file shows; "" if the variable names none."""
+    if BROKER.fullmatch(read.name) and "rabbitmq" in servers:
+        return "amqp"
+    is_backend = RESULT_BACKEND.fullmatch(read.name) and "rabbitmq" not in servers
+    is_other = read.required and (is_backend or read.kind in ("cache", "cache_url", "dj_cache_url"))
+    return "redis" if "redis" in servers and (is_other or BROKER.fullmatch(read.name)) else ""
 
 
 def _driver(modules: Iterable[Module]) -> str:

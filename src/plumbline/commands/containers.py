@@ -1,0 +1,52 @@
+"""What `plumbline init` can't start in a container, and workers without a broker."""
+
+from plumbline.adopting.files.stack import lines_of, product_of
+from plumbline.adopting.findings import Findings, FoundService
+from plumbline.adopting.proposal import served_by
+from plumbline.project import SETTINGS, SUITE, nox_command
+from plumbline.services.docker_engine import Engine
+from plumbline.services.errors import Unavailable
+from plumbline.settings import Settings
+
+FILE = f"{SUITE}/{SETTINGS}"
+
+
+def why_no_containers(findings: Findings) -> str:
+    """Return why the servers that variables name can't be started, "" if they can. This may pull their images."""
+    named = [one for one in findings.stack if any(f"{{{one.name}." in each.template for each in findings.variables)]
+    engine = Engine()
+    try:
+        for one in named:
+            engine.require_image(one.image)
+    except Unavailable as error:
+        return str(error)
+    finally:
+        engine.close()
+    return ""
+
+
+def left_out(findings: Findings, settings: Settings) -> list[str]:
+    """Return what to do about each server and worker that is not started."""
+    served = served_by(findings, settings.env)
+    own = {product_of(one.image) for one in settings.services.values()}
+    lines = []
+    for one in findings.stack:
+        if one.name not in served and one.name not in own:
+            lines += _about(one, findings)
+    for worker in findings.processes:
+        is_alone = worker.needs not in served and worker.name not in settings.processes
+        if is_alone and worker.needs not in {one.name for one in findings.stack}:
+            lines.append(f"  no worker of {worker.name} is started ({worker.seen}): no broker was found that it uses")
+            lines.append(f"      if it needs one, add [processes.{worker.name}] to {FILE} by hand")
+    return lines
+
+
+def _about(one: FoundService, findings: Findings) -> list[str]:
+    workers = " and ".join(f"the worker of {each.name}" for each in findings.processes if each.needs == one.name)
+    also = f", and neither is {workers}" if workers else ""
+    first, again = f"  {one.name} is not started{also} ({one.seen})", f"run `{nox_command()} -s init` again"
+    if findings.no_docker and any(f"{{{one.name}." in each.template for each in findings.variables):
+        advice = "pull the image" if "image" in findings.no_docker else "start Docker"
+        return [f"{first}: it needs Docker, but {findings.no_docker}: {advice}, and {again}"]
+    advice = f"add to {FILE}, give {{{one.name}.host}} and {{{one.name}.port}} to variables in [env], and {again}"
+    return [f"{first}: if the application needs it, {advice}:", *(f"      {line}" for line in lines_of(one))]
