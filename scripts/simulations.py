@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,6 +19,7 @@ from plumbline.comparing.statistics.tails import tails_of
 from plumbline.judging.chain import TOO_LOW, Level, has_moved
 from plumbline.judging.distributions import NORMAL_QUARTILE
 from plumbline.judging.evidence import Judgement, Thresholds
+from plumbline.results.schema import Verdict
 from plumbline.selfcheck.findings import Replay
 from plumbline.selfcheck.record import SOME_CALLS, Recording, Share
 from plumbline.settings import GateSettings
@@ -26,7 +28,13 @@ from scripts.clones import run_sections
 THRESHOLDS = Thresholds.of(GateSettings(), None)
 LIMIT_S = GateSettings().pairs_limit_s
 SLOW_DOWN = THRESHOLDS.minimum_effect
-BENCHMARKS, SPREAD_OF_PROCESSES, SPREAD_OF_CALLS = 12, 0.01, 0.1  # of comparisons with simulated samples
+SPREAD_OF_PROCESSES, SPREAD_OF_CALLS, SPREAD_OF_LONG_CALLS = 0.01, 0.1, 0.03  # of comparisons with simulated samples
+# The durations of samples in such comparisons. The second ones are like those of the sample suite.
+QUICK_S, MIXED_S, SLOWED_S = (
+    [1e-4] * 12,
+    [1e-4] * 10 + [3e-4] * 10 + [1e-3] * 6 + [4e-3] * 5 + [0.02] * 4 + [0.05] * 3,
+    4e-3,
+)
 BIASES, SIZES_OF_BIASED = (0.0, 0.0025, 0.005, 0.01), (0.05, 0.075, 0.1)
 DISTURBED_TIMES = 6  # how much more the blocks of a disturbed pair vary
 
@@ -124,10 +132,10 @@ def sampled_pair(plans: Sequence[BenchmarkPlan], rng: random.Random, slowed: str
     """Simulate a pair by its samples. In head some calls of the benchmark `slowed` take longer."""
     found, tails = {}, {}
     for plan in plans:
-        sides = []
+        sides, spread_of_calls = [], SPREAD_OF_CALLS if plan.samples > 1 else SPREAD_OF_LONG_CALLS
         for share in (0.0, calls if plan.key == slowed else 0.0):
             process = rng.gauss(1, SPREAD_OF_PROCESSES)
-            times = [process * rng.lognormvariate(0, SPREAD_OF_CALLS) for _ in range(plan.blocks * plan.samples)]
+            times = [process * rng.lognormvariate(0, spread_of_calls) for _ in range(plan.blocks * plan.samples)]
             sides.append([time * (1 + size * (rng.random() < share)) for time in times])
         blocks = [[figure(side[at : at + plan.samples]) for at in range(0, len(side), plan.samples)] for side in sides]
         found[plan.key] = block_differences(*blocks, head_first=False)
@@ -135,10 +143,27 @@ def sampled_pair(plans: Sequence[BenchmarkPlan], rng: random.Random, slowed: str
     return Pair(found, tails=tails)
 
 
-def some_calls_caught(calls: float, size: float, runs: int, *, seed: int = 1) -> tuple[Share, Share, float]:
-    """Return the shares of caught slow-downs and of false positives, and the median number of pairs."""
-    rng, found, elapsed_s, slowed = random.Random(seed), [], 0.0, ""
-    plans = [BenchmarkPlan(f"test_it.py::test_{number}", 1e-4, THRESHOLDS) for number in range(BENCHMARKS)]
+class SomeCalls(NamedTuple):
+    """Comparisons in which some calls of one benchmark are slower, as shares and medians."""
+
+    caught: Share
+    inconclusive: Share
+    others_failed: Share  # of the comparisons
+    others_inconclusive: Share  # of the other benchmarks
+    pairs: float  # of the slower benchmark
+    elapsed_s: float
+
+
+def some_calls_caught(
+    calls: float, size: float, runs: int, *, seed: int = 1, samples_s: Sequence[float] = QUICK_S, slowed_s: float = 0.0
+) -> SomeCalls:
+    """Compare benchmarks whose samples take this long. One of those that take `slowed_s`, or of all, is slower."""
+    rng, elapsed_s, slowed = random.Random(seed), 0.0, ""
+    plans = [BenchmarkPlan(f"test_it.py::test_{at}", one_s, THRESHOLDS) for at, one_s in enumerate(samples_s)]
+    keys = [plan.key for plan in plans if plan.sample_s == slowed_s or not slowed_s]
+    found: list[Judgement] = []
+    others: list[list[Verdict]] = []
+    durations_s = []
 
     def run_pair(chosen: Sequence[BenchmarkPlan], then: Sequence[BenchmarkPlan] = ()) -> Pair:
         del then
@@ -150,19 +175,39 @@ def some_calls_caught(calls: float, size: float, runs: int, *, seed: int = 1) ->
         return elapsed_s
 
     for _ in range(runs):
-        elapsed_s, slowed = 0.0, rng.choice(plans).key
+        elapsed_s, slowed = 0.0, rng.choice(keys)
         judged = conduct(plans, run_pair, limit_s=LIMIT_S, clock=clock).judgements
-        found.append((judged.pop(slowed), any(one.verdict == "regression" for one in judged.values())))
-    failed = Share(sum(one.verdict == "regression" for one, _ in found), runs)
-    return failed, Share(sum(wrong for _, wrong in found), runs), statistics.median(one.pairs for one, _ in found)
+        found.append(judged.pop(slowed))
+        others.append([one.verdict for one in judged.values()])
+        durations_s.append(elapsed_s)
+    verdicts = [one.verdict for one in found]
+    return SomeCalls(
+        Share(verdicts.count("regression"), runs),
+        Share(verdicts.count("inconclusive"), runs),
+        Share(sum("regression" in one for one in others), runs),
+        Share(sum(one.count("inconclusive") for one in others), sum(map(len, others))),
+        statistics.median(one.pairs for one in found),
+        statistics.median(durations_s),
+    )
 
 
 def tails(options: argparse.Namespace) -> None:
     """Comparisons in which some calls of one benchmark are slower."""
     for calls, size in ((0.0, 0.0), *SOME_CALLS, (0.2, 0.5), (0.3, 1.0)):
-        caught, wrong, pairs = some_calls_caught(calls, size, options.runs // 4)
-        print(f"{calls:.0%} of calls {1 + size:g} times as slow: caught {caught}, in {pairs:g} pairs", flush=True)
-        print(f"  false positives of the others in {wrong}", flush=True)
+        _print_some_calls(calls, size, some_calls_caught(calls, size, options.runs // 4))
+
+
+def long_samples(options: argparse.Namespace) -> None:
+    """The same for one benchmark with samples of 4 ms of 38, some of which are longer."""
+    for calls, size in ((0.0, 0.0), *SOME_CALLS):
+        found = some_calls_caught(calls, size, options.runs // 4, samples_s=MIXED_S, slowed_s=SLOWED_S)
+        _print_some_calls(calls, size, found)
+
+
+def _print_some_calls(calls: float, size: float, found: SomeCalls) -> None:
+    print(f"{calls:.0%} of calls {1 + size:g} times as slow: caught {found.caught}, inconclusive {found.inconclusive}")
+    print(f"  {found.pairs:g} pairs, {found.elapsed_s:.0f} s")
+    print(f"  others: failed in {found.others_failed}, inconclusive {found.others_inconclusive}", flush=True)
 
 
 def noise(options: argparse.Namespace) -> None:
@@ -250,5 +295,13 @@ if __name__ == "__main__":
     )
     run_sections(
         parser,
-        {"noise": noise, "power": power, "tails": tails, "chains": chains, "recorded": recorded, "biased": biased},
+        {
+            "noise": noise,
+            "power": power,
+            "tails": tails,
+            "long_samples": long_samples,
+            "chains": chains,
+            "recorded": recorded,
+            "biased": biased,
+        },
     )

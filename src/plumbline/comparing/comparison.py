@@ -10,7 +10,7 @@ from pathlib import Path
 
 from plumbline.cache import state_folder
 from plumbline.comparing.statistics.plan import BenchmarkPlan, Pair
-from plumbline.comparing.statistics.schedule import PairedComparison, conduct
+from plumbline.comparing.statistics.schedule import LEAST_SAMPLES, PairedComparison, conduct
 from plumbline.comparing.trees.application import SIDES, application_environment
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.locks import read_toml
@@ -23,6 +23,9 @@ from plumbline.results.schema import Benchmark
 from plumbline.settings import Settings
 
 MOST_PROFILED = 20  # regressions to run under a profiler, the largest first
+MOST_NAMED = 3  # benchmarks with few samples, the fewest first
+# If 1 call in n is slow, 3.5 n samples contain a slow one in 97 % of the cases.
+SAMPLES_FOR_A_SLOW_CALL = 3.5
 
 Say = Callable[[str], None]
 
@@ -73,7 +76,7 @@ def compare(
         functions = runner.slower_functions(profiled)
     if found.pairs:
         say(f"  {found.pairs} pairs in {found.elapsed_s:.0f} s")
-    notes = [*counted.notes, *_notes_about(rehearsal, sides)]
+    notes = [*counted.notes, *_notes_about(rehearsal, sides), *few_samples(left, found)]
     if len(profiled) < len(slower):
         notes.append(f"only the {len(profiled)} largest of {len(slower)} regressions ran under a profiler")
     return ComparisonEvidence(
@@ -100,6 +103,17 @@ def _notes_about(rehearsal: Rehearsal, sides: Sides) -> Iterator[str]:
         names = ", ".join(f"{name} (runs {', '.join(programs)})" for name, programs in rehearsal.untraced.items())
         what = f"benchmarks that use {names} count as affected by any change"
         yield f"{what}: only in Python programs can Plumbline see which code runs"
+
+
+def few_samples(plans: Plans, found: PairedComparison) -> Iterator[str]:
+    """Note the benchmarks that passed with few samples, which may contain no slow call if such calls are rare."""
+    judged = [plan for plan in plans if plan.thresholds.tails and found.has_passed(plan)]
+    counts = sorted((found.samples_of(plan), plan.key) for plan in judged)
+    few = [f"{key} ({n} samples, 1 in {n / SAMPLES_FOR_A_SLOW_CALL:.0f})" for n, key in counts if n < LEAST_SAMPLES]
+    if few:
+        more = f" and {len(few) - MOST_NAMED} more" if len(few) > MOST_NAMED else ""
+        listed = ", ".join(few[:MOST_NAMED])
+        yield f"rare slow calls can be missed if fewer than 1 in so many calls is slow: {listed}{more}"
 
 
 def sides_of(

@@ -220,6 +220,8 @@ def _with_comparison(
     slower_tails = [one.tail for one in tails if one.slower]
     if slower_tails and judgement.low <= (benchmark.tolerance or gate.tolerance):
         reasons.insert(0, Reason("tail_slower", subjects=slower_tails))
+    elif verdict == "inconclusive" and (unclear := [one.tail for one in tails if one.unclear]):
+        reasons.insert(0, Reason("tail_unclear", subjects=unclear))
     if verdict == "pass" and slower:
         verdict = "drift"
         reasons.append(Reason("not_slower_than_base"))

@@ -15,6 +15,7 @@ REASONS: dict[Kind, str] = {
     "compared": "compared in {pairs} with the base",
     "pairs_inconclusive": "its times are inconclusive after {pairs}",
     "tail_slower": "some calls are slower than in the base, by {listed}",
+    "tail_unclear": "some calls look slower than in the base, but not certainly, by {listed}",
     "comparison_failed": "could not be compared with the base: {reason.detail}",
     "copy_failed": "it runs in the working tree, but not in the copy that is compared with the base: {reason.detail}",
     "new_in_change": "new in this change, and the base commit can't run it: {reason.detail}",

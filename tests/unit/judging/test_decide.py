@@ -93,6 +93,16 @@ def test_pairs_replace_the_verdict_and_the_figures_of_the_baseline_check(verdict
     assert one.functions == [function]
 
 
+def test_a_tail_that_may_be_slower_is_the_first_reason() -> None:
+    """The pairs are inconclusive because of the mean."""
+    unclear = Judgement("inconclusive", 0.3, -0.1, 0.6, 0.5, pairs=9, error=0.1)
+    judgement = Judgement("inconclusive", 0.0, -0.01, 0.01, 0.03, pairs=9, error=0.005, tails={"mean": unclear})
+    one = judged(comparison=pairs("pass", judgements={KEY: judgement}, samples_s={KEY: ([1e-5], [2e-5])}))
+
+    assert one.verdict == "inconclusive"
+    assert one.reasons == [Reason("tail_unclear", subjects=["mean"]), Reason("pairs_inconclusive", number=9)]
+
+
 def test_a_slower_tail_is_a_reason_with_its_figures() -> None:
     """The fastest samples are as fast as before; one call in five takes twice as long."""
     slower = Judgement("regression", 1.0, 0.8, 1.2, 0.3, pairs=4, error=0.05)

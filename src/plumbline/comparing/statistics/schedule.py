@@ -33,7 +33,7 @@ LEAST_PAIRS = 2  # a benchmark is judged from its second pair on
 # of the others.
 PAIRS_PLANNED = 6
 # A benchmark that passed but looks faster, or whose tail looks slower, is measured up to this many times to decide it.
-MOST_PAIRS_AFTER_PASS = 12
+MOST_PAIRS_AFTER_PASS, MOST_PAIRS_OF_TAIL = 12, 24
 # Share of the time for pairs. The rest is for copying the trees and for ending workers and servers.
 SHARE_FOR_PAIRS = 0.95
 # Share of this time that the first pairs of all benchmarks may take. If it is too short, some wait.
@@ -43,12 +43,18 @@ MOST_BLOCKS_AT_FIRST = 128
 # Samples of each side in the first pairs, if MOST_MEASURED_S suffices: fewer do not show that some calls are slower.
 # If they look slower, this time is used up.
 LEAST_SAMPLES_AT_FIRST = 100
+# A benchmark that passed with fewer samples of each side is measured again, if the rest takes no longer than
+# MOST_FOR_REST_S. If 2 % of the calls are slow, 200 samples contain a slow one in 98 % of the cases.
+LEAST_SAMPLES = LEAST_PAIRS * LEAST_SAMPLES_AT_FIRST
+MOST_FOR_REST_S = 2.0
 # Target for the standard error of a pair by its blocks. Less is useless, because equal processes differ by about 1 %.
 ERROR_WITHIN = 0.01
 # Seconds for all benchmarks of a pair together, unless their least blocks take longer. The second limit applies while
 # the run would otherwise wait for the processes of the next pair.
 MEASURED_S = 1.5
 MOST_MEASURED_S = 4.5
+# The same if tails look slower. Half the time in twice as many pairs decides more of them than MOST_MEASURED_S.
+MEASURED_OF_TAILS_S = 2.25
 
 
 @dataclass
@@ -136,9 +142,22 @@ class PairedComparison:
     def pairs_of(self, plan: BenchmarkPlan) -> int:
         return len(self.differences.get(plan.key, ()))
 
+    def samples_of(self, plan: BenchmarkPlan) -> int:
+        """Return the number of samples of each side in all pairs."""
+        return plan.samples * sum(map(inference.blocks_of, self.block_differences.get(plan.key, ())))
+
+    def needs_samples(self, plan: BenchmarkPlan) -> bool:
+        """Return whether a benchmark passed with so few samples that they may contain no slow call."""
+        missing = LEAST_SAMPLES - self.samples_of(plan) if plan.thresholds.tails else 0
+        short = 0 < 2 * missing * plan.sample_s <= MOST_FOR_REST_S
+        return short and plan.key not in self.failures and self.has_passed(plan)
+
+    def has_passed(self, plan: BenchmarkPlan) -> bool:
+        return plan.key in self.judgements and self.judgements[plan.key].verdict in ("pass", "improvement")
+
     def is_open(self, plan: BenchmarkPlan) -> bool:
         """Return whether a benchmark or one of its tails is inconclusive, and can be measured again."""
-        again = self.pairs_of(plan) < MOST_PAIRS_AFTER_PASS and self.tail_looks_slower(plan)
+        again = self.pairs_of(plan) < MOST_PAIRS_OF_TAIL and self.tail_looks_slower(plan)
         return plan.key not in self.failures and (again or self.is_inconclusive(plan))
 
     def is_inconclusive(self, plan: BenchmarkPlan) -> bool:
@@ -149,6 +168,12 @@ class PairedComparison:
         one = self.judgements.get(plan.key)
         tails = one.tails.values() if one and one.verdict != "regression" else ()
         return any(one.change > plan.thresholds.tail_tolerance for one in tails)
+
+
+def _with_unclear_tails(judgement: Judgement) -> Judgement:
+    """Make a benchmark inconclusive that passed by its fastest samples, if a tail looks slow enough to fail."""
+    unclear = any(one.verdict == "inconclusive" for one in judgement.tails.values())
+    return replace(judgement, verdict="inconclusive") if unclear and judgement.verdict != "regression" else judgement
 
 
 def _cleared(tail: Judgement, limits: Thresholds) -> Judgement:
@@ -165,7 +190,7 @@ def conduct(
     clock: Callable[[], float],
     sharing: int = 0,
 ) -> PairedComparison:
-    """Compare until each benchmark fails or passes, or `limit_s` is over.
+    """Compare until each benchmark fails or passes, and has LEAST_SAMPLES, or until `limit_s` is over.
 
     `sharing`: the number of benchmarks that share the allowed false positives, if there are more than these. `clock`
     returns the seconds since the start. Raises ComparisonInvalid if a control is wrong.
@@ -178,6 +203,7 @@ def conduct(
         found.add(chosen, pair, clock() - began_s)
         found.judge(chosen, sharing=max(len(plans), sharing))
     found.elapsed_s = clock()
+    found.judgements = {key: _with_unclear_tails(one) for key, one in found.judgements.items()}
     # Without OF_FEW: a usual variance would hide that this machine is not usual.
     check_controls(found.differences, found.fastest.usual_ratio())
     return found
@@ -189,12 +215,14 @@ def _choose(plans: Sequence[BenchmarkPlan], found: PairedComparison, left_s: flo
     begun = [plan for plan in still_open if 0 < found.pairs_of(plan) < LEAST_PAIRS]
     judged = sorted((plan for plan in still_open if plan.key in found.judgements), key=lambda plan: _rank(plan, found))
     new = [plan for plan in still_open if not found.pairs_of(plan)]
+    few = sorted((plan for plan in plans if found.needs_samples(plan)), key=lambda plan: plan.sample_s)
     faster = [plan for plan in plans if _may_have_improved(plan, found)]
     return (
         _affordable(begun, found, left_s)
         or _affordable(judged, found, left_s, PAIRS_PLANNED)
         or _affordable(judged, found, left_s)
         or _affordable(new, found, left_s if found.pairs else left_s * FIRST_SHARE, LEAST_PAIRS)
+        or _affordable(few, found, left_s)
         or _affordable(faster, found, left_s)
     )
 
@@ -236,12 +264,15 @@ def _affordable(
 def _sized(plans: Sequence[BenchmarkPlan], found: PairedComparison) -> list[BenchmarkPlan]:
     """Set the number of blocks of each benchmark for a pair of all these benchmarks, by the noise of its blocks."""
     most, least = {plan.key: MOST_BLOCKS_AT_FIRST for plan in plans}, dict[str, int]()
+    least_s = MEASURED_OF_TAILS_S if any(map(found.tail_looks_slower, plans)) else MOST_MEASURED_S
     for plan in plans:
         if found.tail_looks_slower(plan):
             least[plan.key] = MOST_BLOCKS_OF_TAIL
+        elif found.needs_samples(plan):
+            least[plan.key] = math.ceil((LEAST_SAMPLES - found.samples_of(plan)) / plan.samples)
         elif found.pairs_of(plan) >= LEAST_PAIRS:
             most[plan.key] = min(inference.blocks_wanted(found.block_differences[plan.key], ERROR_WITHIN), MOST_BLOCKS)
         else:
             least[plan.key] = math.ceil(LEAST_SAMPLES_AT_FIRST / plan.samples)
-    wanted, needed = blocks_within(found.measured_s, plans, most), blocks_within(MOST_MEASURED_S, plans, least)
+    wanted, needed = blocks_within(found.measured_s, plans, most), blocks_within(least_s, plans, least)
     return [plan.with_blocks(max(wanted[plan.key], needed.get(plan.key, 0))) for plan in plans]
