@@ -1,5 +1,6 @@
 """`plumbline doctor` on small projects: each failed line says what to change."""
 
+import platform
 import re
 import textwrap
 
@@ -103,9 +104,11 @@ def test_a_sound_project(shop: Project) -> None:
     assert "prepare connects to this run's postgres, and to no other PostgreSQL or Redis" in found["prepare"]
     assert "app connects to this run's postgres, and to no other PostgreSQL or Redis" in found["application"]
     assert "3 read: 2 set by [env]" in found["variables"]
-    assert "2 of 3 GET routes" in found["routes"]
-    assert "with a login only: /me" in found["routes"]
+    assert "2 of 3 GET routes without parameters answer with 2xx: /health, /items" in found["routes"]
+    assert "others: /me with 401 (needs a login)" in found["routes"]
     assert "(the last commit) starts" in found["base"]
+    here = f"Python {platform.python_version()}; 0 packages for tests/performance/requirements.txt"
+    assert found["install"] == f"ok      install      {here}; there is no lock file"
 
 
 def test_what_a_pipeline_lacks_and_what_fails(shop: Project) -> None:
@@ -190,11 +193,17 @@ def test_without_a_base(shop: Project, has_git: bool) -> None:
         ("[app]", "[ap]", "settings", "unknown key 'ap'"),
         ("{postgres.url}", "{postgres.uri}", "settings", "there is no {postgres.uri}"),
         ('asgi = "shop:app"', 'asgi = "shop:app"\npython = "nowhere"', "environment", "python = 'nowhere' of [app]"),
+        (
+            'asgi = "shop:app"',
+            'asgi = "shop:app"\nenvironment = "own"',
+            "environment",
+            "next        add one of these files",
+        ),
         ('"prepare.py"', '"nothing.py"', "prepare", "can't open file"),
         ('SHOP_KEY = "k"\n', "", "variables", "nothing sets SHOP_KEY, which shop.py:9 reads"),
         (URL, "", "variables", f"nothing sets DATABASE_URL, which prepare.py:9 reads: add {URL}to [env]"),
     ],
-    ids=["settings", "placeholder", "python", "prepare", "variable", "server"],
+    ids=["settings", "placeholder", "python", "environment", "prepare", "variable", "server"],
 )
 def test_what_is_wrong(shop: Project, old: str, new: str, check: str, message: str) -> None:
     shop.edit("settings.toml", old, new)
@@ -205,9 +214,12 @@ def test_what_is_wrong(shop: Project, old: str, new: str, check: str, message: s
 
 
 def test_readiness_has_the_checks(shop: Project) -> None:
-    """They come before its tests, and a check that failed is not green."""
-    shop.edit("settings.toml", 'asgi = "shop:app"', 'asgi = "shop:app"\nhealth_path = "/nothing"')
+    """They come before its tests, and a check that failed is not green: here the one of the base."""
+    shop.edit("settings.toml", 'asgi = "shop:app"', 'asgi = "shop:app"\nhealth_path = "/healthz"')
+    (shop.root / "shop.py").write_text(textwrap.dedent(APPLICATION).replace("/health", "/healthz"))
     shop.write("test_suite.py", "import pytest\n\n\n@pytest.mark.readiness\ndef test_one() -> None:\n    pass\n")
     done = shop.own_python("-m", "plumbline", "readiness")
     assert done.code == 3, done.output
-    assert "failed  application  app is not ready" in done.output
+    assert "ok      application  app connects" in done.output
+    assert "failed  base         a copy of " in done.output
+    assert "invalid: failed checks: base (see above)" in done.output

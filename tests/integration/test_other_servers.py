@@ -1,5 +1,6 @@
 """Applications that another server than uvicorn serves, in paired comparisons."""
 
+import shutil
 import textwrap
 from typing import Any
 
@@ -39,6 +40,66 @@ PERL = """
         exit;
     }
 """
+GO = """
+    package main
+
+    import (
+        "bufio"
+        "fmt"
+        "net"
+        "net/http"
+        "os"
+        "strings"
+    )
+
+    const steps, reads = 1_000, 1
+
+    func redis(words ...string) string {
+        connection, err := net.Dial("tcp", os.Getenv("REDIS"))
+        if err != nil {
+            panic(err)
+        }
+        defer connection.Close()
+        fmt.Fprintf(connection, "AUTH %s\\r\\n%s\\r\\n", os.Getenv("REDIS_PASSWORD"), strings.Join(words, " "))
+        answers := bufio.NewReader(connection)
+        answers.ReadString('\\n')
+        answer, _ := answers.ReadString('\\n')
+        return answer
+    }
+
+    func main() {
+        if os.Args[1] == "seed" {
+            fmt.Print(redis("SET", "item", "lamp"))
+            return
+        }
+        http.HandleFunc("/health", func(out http.ResponseWriter, _ *http.Request) {
+            sum := 0
+            for number := 0; number < steps*1_000; number++ {
+                sum += number % 7
+            }
+            fmt.Fprint(out, sum)
+        })
+        http.HandleFunc("/item", func(out http.ResponseWriter, _ *http.Request) {
+            for read := 0; read < reads; read++ {
+                fmt.Fprint(out, redis("GET", "item"))
+            }
+        })
+        panic(http.ListenAndServe(os.Args[1], nil))
+    }
+"""
+GO_SETTINGS = """
+prepare = [["go", "build", "-o", "server", "server.go"], ["./server", "seed"]]
+redis.backend = "embedded"
+
+[app]
+command = ["./server", "{host}:{port}"]
+
+[env]
+CGO_ENABLED = "0"
+REDIS = "{redis.host}:{redis.port}"
+REDIS_PASSWORD = "{redis.password}"
+"""
+UNCOUNTED = "can't be counted in app: no Python runs there"
 
 
 @pytest.fixture
@@ -60,7 +121,37 @@ def test_a_server_in_another_language_is_compared(shop: Project) -> None:
 
     assert done.code == 1, done.output
     assert shop.verdicts() == {"test_suite.py::test_get[/health]": "regression"}
-    assert "benchmarks that use app (runs perl) count as affected by any change" in " ".join(done.output.split())
+    output = " ".join(done.output.split())
+    assert "benchmarks that use app (runs perl) count as affected by any change" in output
+    assert f"blocking calls {UNCOUNTED}" in output
+
+
+@pytest.mark.skipif(not shutil.which("go"), reason="there is no program go on this machine")
+def test_a_compiled_server_is_built_counted_and_compared(shop: Project) -> None:
+    """`prepare` builds each side's own. Its time and commands are compared."""
+    first, *rest = GO_SETTINGS.partition("\n[")
+    settings = first + SETTINGS.replace("memory = false", "").replace("ready_limit_s = 20", "ready_limit_s = 200")
+    shop.write("settings.toml", settings + LIMITS + "".join(rest))
+    shop.write("test_suite.py", textwrap.dedent(SUITE).format(paths=["/health", "/item"]))
+    (shop.root / "server.go").write_text(textwrap.dedent(GO))
+    (shop.root / ".gitignore").write_text("/server\nperf-results/\n")
+    shop.commit("Start")
+    done = shop.own_python("-m", "plumbline", "ci")
+    assert done.code == 0, done.output
+    assert f"blocking calls and allocations {UNCOUNTED}" in " ".join(done.output.split())
+
+    (shop.root / "server.go").write_text(
+        textwrap.dedent(GO).replace("steps, reads = 1_000, 1", "steps, reads = 9_000, 2")
+    )
+    done = shop.own_python("-m", "plumbline", "compare", "HEAD")
+    assert done.code == 1, done.output
+    health, item = shop.results()["benchmarks"]
+    assert (health["verdict"], item["verdict"]) == ("regression", "regression")
+    assert health["reasons"][0]["kind"] != item["reasons"][0]["kind"]
+    assert health["counts"]["app.messages"] == item["counts"]["app.messages"] == 1
+    grown = {one["name"]: (one["old"], one["new"]) for one in item["count_changes"]}
+    assert grown["redis.command GET"] == grown["redis.connections"] == (1, 2)
+    assert "redis.command GET" not in health["counts"]
 
 
 FASTAPI = """

@@ -1,6 +1,8 @@
 """The packages that the sessions of a copy install: those of the lock file, and no others."""
 
 import os
+import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -67,6 +69,29 @@ POETRY_LOCK = """
     [metadata]
     lock-version = "2.1"
     """
+# Its metadata can be read, but it can't be built.
+BROKEN = {
+    "broken/pyproject.toml": """
+        [build-system]
+        requires = []
+        build-backend = "backend"
+        backend-path = ["."]
+        """,
+    "broken/backend.py": """
+        from pathlib import Path
+
+
+        def prepare_metadata_for_build_wheel(folder, config_settings=None):
+            info = Path(folder, "broken-1.dist-info")
+            info.mkdir()
+            info.joinpath("METADATA").write_text("Metadata-Version: 2.1\\nName: broken\\nVersion: 1\\n")
+            return info.name
+
+
+        def build_wheel(folder, config_settings=None, metadata_directory=None):
+            raise SystemExit("no compiler")
+        """,
+}
 
 
 def installed(copied: Copy, name: str) -> str:
@@ -78,6 +103,13 @@ def installed(copied: Copy, name: str) -> str:
 def install(copied: Copy) -> Done:
     """Run the part of a session that installs packages."""
     return finish(copied.start("ci", options=("--install-only",)))
+
+
+def doctor(copied: Copy) -> str:
+    """Return what `doctor` says of the installation."""
+    done = copied.nox("doctor", PERF_SERVICES="off")
+    assert (done.code == 0) == ("\nok      install " in done.output), done.output
+    return done.output[done.output.index(" install  ") :].partition("\nok ")[0]
 
 
 @pytest.fixture
@@ -107,7 +139,12 @@ def test_the_environment_is_what_the_lock_file_says(shop: Copy) -> None:
 
     again = install(shop)
     assert "\nenvironment: poetry.lock, tests/performance/requirements.txt\n" in again.output, "nothing was to be done"
-    (shop.root / ".nox" / "report").symlink_to("ci")
+    for session in ("doctor", "report"):
+        (shop.root / ".nox" / session).symlink_to("ci")
+    here = platform.python_version()
+    assert re.fullmatch(
+        rf" install      Python {here}, as pyproject.toml asks; \d+ packages for poetry.lock, tests/\S+", doctor(shop)
+    )
     command = [sys.executable, "-m", "nox", "-s", "report", "--", "--format=csv"]
     report = subprocess.run(command, cwd=shop.root, capture_output=True, text=True)
     assert (report.returncode, "environment: " in report.stdout) == (3, False), "a document is to be written there"
@@ -120,6 +157,13 @@ def test_the_environment_is_what_the_lock_file_says(shop: Copy) -> None:
     assert done.code == 3, done.output
     assert "\nthe environment can't be made for poetry.lock, tests/performance/requirements.txt:\n" in done.output
     assert "\nChange one of these versions, in the project or in tests/performance/requirements.txt." in done.output
+    found = doctor(shop)
+    assert found.startswith(" install      poetry.lock, tests/performance/requirements.txt: "), found
+    assert "Change one of these versions, in the project or in tests/performance/requirements.txt." in found
+    write_files(shop.root, BROKEN)
+    requirements.write_text(f"{text}./broken\n", encoding="utf-8")
+    found = doctor(shop)
+    assert "requirements.txt: the packages were found, but could not be installed: see the error above" in found
     requirements.write_text(f"{text}-e ./no-such-folder\n", encoding="utf-8")
     assert shop.nox("ci").code == 3
     requirements.write_text(text, encoding="utf-8")

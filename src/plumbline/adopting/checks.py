@@ -13,7 +13,7 @@ from plumbline.settings import Settings
 
 FILE = f"{SUITE}/{SETTINGS}"
 NEEDS = "it needs "  # begins the reason of an application that lacks a server
-MOST_SHOWN = 5
+MOST_SHOWN = 10
 HEALTH = re.compile("health|ping|live|ready|status|up$", re.IGNORECASE)
 NEEDS_LOGIN = (401, 403)
 STAGES = ("servers", "prepare", "application")
@@ -157,15 +157,16 @@ def _routes(tried: Tried, settings: Settings) -> Check:
     if not tried.answers and tried.failed:
         return Check("routes", "skipped", DEPENDS)
     bad = [one for one in tried.answers if one.status == 0 or one.status >= 500 or one.error]
-    good = sum(one.is_success and not one.error for one in tried.answers)
-    lines = [f"GET {_shown(one)}: correct its code, or what it needs in `prepare` or [env] of {FILE}" for one in bad]
-    summary = f"{good} of {len(tried.answers)} GET routes without parameters answer with 2xx"
+    good = [one.route.path for one in tried.answers if one.is_success and one not in bad]
     others = [one for one in tried.answers if one not in bad and not one.is_success]
-    login = [one.route.path for one in others if one.status in NEEDS_LOGIN]
-    rest = [f"{one.route.path} with {one.status}" for one in others if one.status not in NEEDS_LOGIN]
-    lines.append(summary)
-    lines += [f"with a login only: {_listed(login)}"] if login else []
-    lines += [f"others: {_listed(rest)}"] if rest else []
+    lines = [f"GET {_shown(one)}: correct its code, or what it needs in `prepare` or [env] of {FILE}" for one in bad]
+    summary = f"{len(good)} of {len(tried.answers)} GET routes without parameters answer with 2xx"
+    lines.append(f"{summary}: {_listed(good)}" if good else summary)
+    if others:
+        with_status = (
+            f"{one.route.path} with {one.status}{' (needs a login)' * (one.status in NEEDS_LOGIN)}" for one in others
+        )
+        lines.append(f"others: {', '.join(with_status)}")
     left = [one.path for one in tried.left_out]
     lines += [f"not requested, as they may change something: {_listed(left)}"] if left else []
     return Check("routes", "failed" if bad else "ok", "\n".join(lines))

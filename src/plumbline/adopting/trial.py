@@ -244,7 +244,7 @@ class _Trial:
 
     def _died(self, app: Application, answers: Sequence[Answer]) -> str:
         last = f"{answers[-1].route.method} {answers[-1].route.path}" if answers else "a GET request"
-        advice = f"correct its code, or what it needs in `prepare` or [env] of {FILE}"
+        advice = f"  next        correct its code, or what it needs in `prepare` or [env] of {FILE}"
         return "\n".join([f"app ended at {last}: {app.state()}", *output_lines(app.log_tail()), advice])
 
     def _whole(
@@ -266,7 +266,7 @@ class _Trial:
     def _servers(self) -> tuple[str, ...]:
         stack = self.services.stack
         ready = [one for one in self.services.running() if one.name in {*SERVERS, *stack} and one.ready_s is not None]
-        return tuple(f"{one.name}: {one.backend} {one.product} {one.version}".rstrip() for one in ready)
+        return tuple(f"{one.name}: {' '.join(filter(None, [one.backend, one.product, one.version]))}" for one in ready)
 
     def _touched(self) -> dict[str, tuple[str, ...]]:
         touched = self.services.connected()

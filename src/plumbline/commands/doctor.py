@@ -12,13 +12,14 @@ from plumbline.adopting.checks import BEFORE, DEPENDS, FILE, STAGES, Check, chec
 from plumbline.adopting.trial import try_application
 from plumbline.adopting.unseen import ignored_lock, suite_lines
 from plumbline.commands.base import Project, this_project
-from plumbline.commands.install import next_step, wrong_python
+from plumbline.commands.install import SESSION, malformed, next_step, wrong_python
 from plumbline.commands.output import say
 from plumbline.comparing.comparison import sides_of
 from plumbline.comparing.trees.asked import Part, asked_for
 from plumbline.comparing.trees.git import Base, Git, NoBase, find_base
 from plumbline.comparing.trees.ignored import CopyFailed
 from plumbline.comparing.trees.installers import InstallError, resolve
+from plumbline.comparing.trees.locks import read_lock
 from plumbline.comparing.trees.pythons import wanted_python
 from plumbline.comparing.trees.sides import python_path
 from plumbline.installed import digest, read_record, top_of
@@ -45,7 +46,6 @@ def run(_options: argparse.Namespace) -> int:
         return EXIT_INVALID
     show(Check("settings", "ok", FILE))
     found = show_checks(project)
-    found.append(show(check_base(project, found)))
     failed, skipped = ([one.name for one in found if one.outcome == outcome] for outcome in ("failed", "skipped"))
     passed = f"passed, without the checks that were skipped: {', '.join(skipped)}" if skipped else "all checks passed"
     say(f"failed: {', '.join(failed)}" if failed else passed)
@@ -53,7 +53,7 @@ def run(_options: argparse.Namespace) -> int:
 
 
 def show_checks(project: Project) -> list[Check]:
-    """Print and return the checks of the environment and of the application."""
+    """Print and return the checks of the environment, of the application and of the base commit."""
     first = [show(check_files(project.root)), show(check_install(project))]
     tried = try_application(project.settings, project.root, preferred=preferred_backends(project.baselines))
     checks = checks_of(
@@ -63,7 +63,8 @@ def show_checks(project: Project) -> list[Check]:
         in_pipeline=bool(os.environ.get("CI")),
         template_of=lambda name: _templates(project.root).get(name, ""),
     )
-    return [*first, *map(show, checks)]
+    found = [*first, *map(show, checks)]
+    return [*found, show(check_base(project, found))]
 
 
 @functools.cache
@@ -112,7 +113,7 @@ def check_files(root: Path) -> Check:
 
 
 def check_install(project: Project) -> Check:
-    """Check which Python and which files the environment is made from, and that its packages can be found."""
+    """Check which Python and which files the environment is made from, and that its packages are installed or found."""
     top, root, settings = top_of(project.root), project.root, project.settings
     here, source = platform.python_version(), list[str]()
     part: Part = "suite" if settings.app and settings.app.has_own_environment else "all"
@@ -125,14 +126,22 @@ def check_install(project: Project) -> Check:
             packages, source = record["packages"], record["source"]
         else:
             asked, source = asked_for(top, root, settings.install, part=part)
-            packages = resolve(asked, from_cache=True)
+            packages = [line for line in resolve(asked, from_cache=True) if not line.startswith("--")]
+            if record is None and Path(sys.prefix, SESSION).is_file():
+                raise InstallError("the packages were found, but could not be installed: see the error above")
+        has_lock = part == "suite" or read_lock(top, root.relative_to(top).as_posix()).file
     except InstallError as error:
         return Check("install", "failed", f"{', '.join(source) or 'it'}: {error}\n{next_step(str(error))}")
-    except (NoBase, OSError, TypeError, ValueError, AttributeError) as error:
+    except NoBase as error:
         return Check("install", "failed", f"{error}: correct that file, or write it again with its tool")
+    except OSError as error:
+        return Check("install", "failed", str(error))
+    except (TypeError, ValueError, AttributeError) as error:
+        return Check("install", "failed", malformed(error))
     count = "1 package" if len(packages) == 1 else f"{len(packages)} packages"
     by = f", as {named} asks" if named else ""
-    return Check("install", "ok", f"Python {here}{by}; {count} for {', '.join(source)}")
+    unlocked = "" if has_lock else "; there is no lock file"
+    return Check("install", "ok", f"Python {here}{by}; {count} for {', '.join(source) or 'nothing'}{unlocked}")
 
 
 def check_base(project: Project, before: Sequence[Check]) -> Check:

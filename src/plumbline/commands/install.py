@@ -52,7 +52,7 @@ def install(nox_python: str) -> int:
     except OSError as error:
         problem = f": {error}"
     except (TypeError, ValueError, AttributeError) as error:
-        problem = f": pyproject.toml or the lock file is malformed: {error}; write the lock file again with its tool"
+        problem = f": {malformed(error)}"
     tell(f"\nthe environment can't be made{problem}\nexit code {EXIT_INVALID}\n")
     return EXIT_INVALID
 
@@ -139,6 +139,11 @@ def _install(root: Path, settings: Settings, nox_python: str, source: list[str])
     }
     write_record(found)
     tell(f"environment: {', '.join(source)}: {len(packages)} packages installed\n")
+
+
+def malformed(error: Exception) -> str:
+    """Return the message for an error that the content of a file causes."""
+    return f"pyproject.toml or the lock file is malformed: {error}; write the lock file again with its tool"
 
 
 def next_step(problem: str) -> str:

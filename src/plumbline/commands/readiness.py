@@ -2,7 +2,6 @@
 
 import argparse
 
-from plumbline.adopting.checks import BEFORE, STAGES
 from plumbline.commands.base import Project
 from plumbline.commands.doctor import show_checks, starts_code
 from plumbline.commands.measuring_run import measure
@@ -11,13 +10,12 @@ from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION
 from plumbline.reporting.content import reason_text
 
 EXAMPLE = "PERF_SERVICES=embedded plumbline readiness"
-NEEDED = {*BEFORE, *STAGES}  # the checks without which the tests mean nothing
 
 
 def run(project: Project, options: argparse.Namespace) -> int:
     # Without code of the project, the tests themselves show whether the servers are ready.
     checks = show_checks(project) if starts_code(project.settings) else []
-    broken = [one.name for one in checks if one.outcome == "failed" and one.name in NEEDED]
+    broken = [one.name for one in checks if one.outcome == "failed"]
     record = measure(project, "full", ["-m", "readiness", "--perf-table", *options.pytest])
     if record.exit_code is not None:
         say("\n".join(map(reason_text, record.reasons)))

@@ -25,7 +25,7 @@ from plumbline.counting.families import (
 )
 from plumbline.counting.holds import LoopHolds
 from plumbline.counting.memory import MemoryReader
-from plumbline.counting.probes import ProbeSource, Reader
+from plumbline.counting.probes import ProbeSource, Reader, probed_in
 from plumbline.counting.servers import PostgresStatements, RedisCommands
 from plumbline.counting.sockets import SocketSource, SocketWatch, peers_of
 from plumbline.results.schema import CallSite, Counts
@@ -133,6 +133,7 @@ class Counter:
         `operations` is the number of operations in a round. `left` is called after each round. If the first round uses
         PostgreSQL, statements are logged from then on, and that round is discarded.
         """
+        self._note_unprobed()
         found = yield from self._count_servers(operations, left)
         if self._counts_memory:
             found = merged(found, (yield from self._count_memory(operations, left)))
@@ -191,6 +192,14 @@ class Counter:
         finally:
             ended = [(source, numbers[discarded:]) for source, numbers in round_.end()]
         return counts_of(ended, operations, [])
+
+    def _note_unprobed(self) -> None:
+        """Note which processes of the code under test have no probes, as they run no Python."""
+        probed = probed_in(self._services.probes)
+        unprobed = [one.name for one in self._services.code_under_test() if one.running() and one.name not in probed]
+        what = f"blocking calls{' and allocations' * self._services.counts.memory}"
+        if unprobed:
+            self._note(f"{what} can't be counted in {', '.join(unprobed)}: no Python runs there")
 
     def close(self) -> None:
         for one in (self._redis, self._postgres, self._watch):

@@ -22,6 +22,11 @@ class Ended(CannotCount):
     """A process has ended."""
 
 
+def probed_in(folder: Path) -> set[str]:
+    """Return the names of the processes with probes, by their sockets in a folder."""
+    return {path.name.split(".")[0] for path in folder.glob(SOCKET.format("*", "*"))}
+
+
 class Process:
     """The connection to one process of the code under test."""
 

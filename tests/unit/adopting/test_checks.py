@@ -41,15 +41,14 @@ def test_a_variable_that_nothing_sets_fails_if_anything_else_does() -> None:
 
 
 def test_routes() -> None:
-    """A login is no failure. An answer that does not end is one, whatever its status."""
+    """Each route that does not answer has its status. A login is no failure; an answer that does not end is one."""
     good = (answer("/a", 200), answer("/b", 204), answer("/me", 401), answer("/old", 301))
     passed = check("routes", Tried(answers=good, left_out=(Route("GET", "/logout"),)))
     assert (passed.outcome, passed.text.splitlines()) == (
         "ok",
         [
-            "2 of 4 GET routes without parameters answer with 2xx",
-            "with a login only: /me",
-            "others: /old with 301",
+            "2 of 4 GET routes without parameters answer with 2xx: /a, /b",
+            "others: /me with 401 (needs a login), /old with 301",
             "not requested, as they may change something: /logout",
         ],
     )
@@ -58,6 +57,11 @@ def test_routes() -> None:
         assert failed.outcome == "failed"
         assert failed.text.startswith("GET /bad has ")
         assert bad.error in failed.text
+    many = check(
+        "routes", Tried(answers=tuple(answer(f"/{number}", 200 + 204 * (number > 11)) for number in range(24)))
+    )
+    assert "answer with 2xx: /0, /1, /2, /3, /4, /5, /6, /7, /8, /9 and 2 more\n" in many.text
+    assert many.text.count(" with 404") == 12
 
 
 def test_a_health_path_is_suggested() -> None:

@@ -1,7 +1,9 @@
-"""The application under any HTTP server: gunicorn, granian, hypercorn, node and perl, as real processes."""
+"""The application under any HTTP server: gunicorn, granian, hypercorn, perl, node and go, as real processes."""
 
+import os
 import shutil
 import socket
+import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -48,6 +50,21 @@ NODE = """
     const http = require("http");
     http.createServer((request, response) => response.end("well")).listen(process.env.PORT, process.env.HOST);
 """
+GO = """
+    package main
+
+    import (
+        "fmt"
+        "net/http"
+        "os"
+    )
+
+    func main() {
+        http.HandleFunc("/", func(out http.ResponseWriter, _ *http.Request) { fmt.Fprint(out, "well") })
+        panic(http.ListenAndServe(os.Getenv("HOST")+":"+os.Getenv("PORT"), nil))
+    }
+"""
+FILES = {"sample.py": HEALTHY, "sample_wsgi.py": WSGI, "server.pl": PERL, "server.js": NODE, "server.go": GO}
 BIND = ["--bind", "{host}:{port}"]
 COMMANDS = {
     "gunicorn": ["gunicorn", "sample_wsgi:app", "--workers", "2", *BIND],
@@ -56,6 +73,7 @@ COMMANDS = {
     "hypercorn": ["hypercorn", "sample:app", *BIND],
     "perl": ["perl", "server.pl", "{host}", "{port}"],
     "node": ["node", "server.js"],
+    "go": ["./server"],
 }
 Serve = Callable[..., Application]
 
@@ -63,7 +81,7 @@ Serve = Callable[..., Application]
 @pytest.fixture
 def serve(tmp_path: Path, run: ServiceRun) -> Iterator[Serve]:
     """Start an application of the test's folder."""
-    for name, text in {"sample.py": HEALTHY, "sample_wsgi.py": WSGI, "server.pl": PERL, "server.js": NODE}.items():
+    for name, text in FILES.items():
         (tmp_path / name).write_text(textwrap.dedent(text), encoding="utf-8")
     started: list[Application] = []
 
@@ -81,9 +99,12 @@ def serve(tmp_path: Path, run: ServiceRun) -> Iterator[Serve]:
 
 
 @pytest.mark.parametrize("server", COMMANDS)
-def test_any_http_server_is_started_and_ended_with_all_its_processes(serve: Serve, server: str) -> None:
-    if server == "node" and not shutil.which("node"):
-        pytest.skip("there is no program node on this machine")
+def test_any_http_server_is_started_and_ended_with_all_its_processes(serve: Serve, tmp_path: Path, server: str) -> None:
+    if server in {"node", "go"} and not shutil.which(server):
+        pytest.skip(f"there is no program {server} on this machine")
+    if server == "go":
+        build = ["go", "build", "server.go"]
+        subprocess.run(build, cwd=tmp_path, env={**os.environ, "CGO_ENABLED": "0"}, check=True)
     app = serve(command=COMMANDS[server], env={"HOST": "{host}", "PORT": "{port}"})
 
     app.wait_ready(LIMIT_S)
@@ -91,7 +112,7 @@ def test_any_http_server_is_started_and_ended_with_all_its_processes(serve: Serv
     with httpx.Client(base_url=app.address.url, trust_env=False) as client:
         assert [client.get("/health").text for _ in range(3)] == ["well"] * 3
         processes = [psutil.Process(pid) for pid in app.pids()]
-        assert len(processes) > 1 or server in {"node", "hypercorn"}
+        assert len(processes) > 1 or server in {"node", "go", "hypercorn"}
         app.stop()
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes)
 
