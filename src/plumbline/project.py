@@ -10,6 +10,7 @@ from pathlib import Path
 SUITE = "tests/performance"  # below the project's root
 SETTINGS = "settings.toml"
 SUITE_REQUIREMENTS = f"{SUITE}/requirements.txt"
+THE_RUN = "the run"  # names the test case of a run that failed as a whole
 
 EXIT_PASS = 0
 EXIT_REGRESSION = 1  # a regression, a broken budget, a grown count, or a failed test

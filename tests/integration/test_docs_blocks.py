@@ -177,7 +177,7 @@ def check_workflow(block: Block) -> None:
 def check_gitlab(block: Block) -> None:
     """It is in the pipeline that comes along, or in the remark at its end, or `init` prints it."""
     if "parallel:" in block.text:
-        return  # tests/template/test_pipelines.py runs it
+        return  # tests/template/test_pipeline_jobs.py runs it
     files = [ROOT / ".gitlab-ci.yml", ROOT / ".gitlab" / "performance.yml"]
     lines = {line.lstrip("# ") for file in files for line in file.read_text(encoding="utf-8").splitlines()}
     for folder in re.findall(r"folder: (\S+)/ }", block.text):

@@ -17,9 +17,10 @@ from msgspec.structs import replace
 from plumbline.reporting import github
 from plumbline.results.files import ResultsError, decode_results, dump_results
 from plumbline.results.schema import BudgetResult, CountGrowth, Kind, Reason, TestOutcome, UnjudgedPackage
+from tests.support.pipelines import COMMENT, evaluate, load, substitute
 from tests.support.project import Done
 from tests.support.report_samples import benchmark, results
-from tests.template.test_pipelines import COMMENT, evaluate, load, run, substitute
+from tests.support.runners import run
 
 # The longest comment that GitHub accepts.
 MOST_CHARACTERS, MOST_BYTES = 65_536, 262_144

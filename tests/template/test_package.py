@@ -15,11 +15,11 @@ from packaging.requirements import Requirement
 
 import plumbline
 from plumbline.adopting.pipelines import MEASURE, pipelines_at_root
+from tests.support.pipelines import check_schema
 from tests.support.project import ROOT, copy_environment, make_environment, pip_install
 from tests.support.repository import Repository
 
 from .copies import Copy, copier, copy, make_template, tag
-from .test_pipelines import check_schema
 
 REQUIREMENTS = "tests/performance/requirements.txt"
 WHERE = "import plumbline; print(plumbline.__file__)"

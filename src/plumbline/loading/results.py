@@ -7,13 +7,14 @@ from msgspec import Struct
 
 from plumbline.loading.figures import Figures
 from plumbline.loading.verdict import Change, Finding, Verdict
+from plumbline.project import THE_RUN
 from plumbline.reporting.format import percent, plain
 from plumbline.reporting.github import MOST, annotation, escaped
 
 SCHEMA = 1
 HEADINGS = ("rate", "side", "reached", "requests", "p50", "p95", "p99", "max", "errors")
 MOST_SHOWN = 9.0  # a change above this comes from an interval of too few windows
-BUDGETS, RUN = "budgets", "the run"
+BUDGETS = "budgets"
 DECIDING = {"invalid", "regression", "inconclusive"}
 
 
@@ -64,7 +65,7 @@ def judged(results: LoadResults) -> list[Judged]:
     """Return what was judged, what decides first."""
     rates = _rates(results)
     changed = [one for one in results.changes if one.low or one.high]  # all others: both sides never failed
-    found = [(one.stage, RUN if one.stage is None else BUDGETS, one.verdict, one.text) for one in results.findings]
+    found = [(one.stage, THE_RUN if one.stage is None else BUDGETS, one.verdict, one.text) for one in results.findings]
     found += [(one.stage, f"{one.figure} of head", one.verdict, f"{one.figure} {_changed(one)}") for one in changed]
     named = [Judged(f"{_at(rates, at)}{name}", verdict, f"{_at(rates, at)}{text}") for at, name, verdict, text in found]
     return sorted(named, key=lambda one: one.verdict not in DECIDING)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from plumbline.project import EXIT_INCONCLUSIVE, SUITE
+from plumbline.project import EXIT_INCONCLUSIVE, SUITE, THE_RUN
 from plumbline.reporting import content
 from plumbline.reporting import format as form
 from plumbline.results.schema import Benchmark, Results, TestOutcome
@@ -36,7 +36,7 @@ def render(results: Results) -> str:
     for key in tests | benchmarks:
         _case(suite, key, tests.get(key), benchmarks.get(key), failing)
     if results.exit_code and not suite.findall("*/failure") + suite.findall("*/error"):
-        case = SubElement(suite, "testcase", classname=SUITE.replace("/", "."), name="the run", time="0.000")
+        case = SubElement(suite, "testcase", classname=SUITE.replace("/", "."), name=THE_RUN, time="0.000")
         add_outcome(case, "error", content.headline(results), map(content.reason_text, results.reasons))
     return as_xml(suite, sum(test.duration_s for test in results.tests))
 
