@@ -73,9 +73,9 @@ class LoadSettings(Struct, frozen=True, forbid_unknown_fields=True):
     leave_out_s: Annotated[float, Meta(ge=0, le=1e9)] = 2.0
     #: Seconds after the last arrival in which answers still count. A request without an answer has failed.
     answer_limit_s: Positive = 10.0
-    #: The limit of the load generator's own delays, in milliseconds. The run is invalid if the 99th percentile of these
-    #: delays is above the limit. The run is also invalid if more than 10 % of the arrivals are later than the limit
-    #: because no user was free.
+    #: The limit of the load generator's own delays, in milliseconds. The run is invalid if the generator is later than
+    #: that for more than 1 % of the time, or if more than 10 % of the arrivals are later than that because no user was
+    #: free. A rarer delay above the limit is a stall of the generator. A stall fails no budget.
     late_ms: Positive = 20.0
     #: A slow-down of at most this share is never a regression. 0.1 is 10 %.
     tolerance: Share = 0.1

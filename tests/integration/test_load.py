@@ -72,13 +72,14 @@ def shop(tmp_path: Path, cache_home: Path) -> Repository:
     return Repository.create(tmp_path / "shop, open", {**files, "tests/performance/settings.toml": SETTINGS})
 
 
-def load(shop: Repository, *arguments: str, code: int, **environ: str) -> str:
+def load(shop: Repository, *arguments: str, code: int | None, **environ: str) -> str:
+    """Return the output of a load test. `code`: its exit code, None for any."""
     command = [sys.executable, "-m", "plumbline", "load", *arguments]
     done = subprocess.run(
         command, cwd=shop.root, env={**os.environ, **environ}, capture_output=True, text=True, timeout=100
     )
     output = done.stdout + done.stderr
-    assert done.returncode == code, output
+    assert code in (None, done.returncode), output
     return output
 
 
@@ -122,19 +123,21 @@ class User(FastHttpUser):
     def get(self):
         global tasks
         number = tasks = tasks + 1
-        pid = int(self.client.get("/").text)
+        pid = int(GET("/").text)
         if number == 300:
             gevent.spawn(stall, pid)
 """
+BESIDE = "gevent.spawn(self.client.get, URL).get()"  # as to send several requests at once
 
 
-def test_a_server_that_stops_for_500_ms_breaks_the_budget(shop: Repository) -> None:
+@pytest.mark.parametrize("get", ["self.client.get(URL)", BESIDE], ids=["directly", "in a greenlet of its own"])
+def test_a_server_that_stops_for_500_ms_breaks_the_budget(shop: Repository, get: str) -> None:
     """Only 3 requests wait for it, but 100 more are due meanwhile."""
-    limits = "rate_per_s = 200\nduration_s = 4\nleave_out_s = 0.5\nusers = 3\n[load.budgets]\np99_ms = 300\n"
+    limits = "rate_per_s = 200\nduration_s = 4\nleave_out_s = 0.5\nusers = 3\n[load.budgets]\np99_ms = 100\n"
     shop.write({"tests/performance/settings.toml": SETTINGS + limits})
-    shop.write({"tests/performance/locustfile.py": STALLS})
+    shop.write({"tests/performance/locustfile.py": STALLS.replace('GET("/")', get.replace("URL", '"/"'))})
     output = load(shop, code=1)
-    assert "regression: p99" in output
+    assert "regression: p99" in output, output
     found = results(shop)
     [stage] = found["sides"][0]["stages"]
     assert stage["p99_ms"] >= 400
@@ -144,6 +147,44 @@ def test_a_server_that_stops_for_500_ms_breaks_the_budget(shop: Repository) -> N
     assert "regression: p99" in (shop.root / "perf-results" / "load.md").read_text()
     assert "Load test: regression" in (shop.root / "perf-results" / "load.html").read_text()
     assert '<failure type="regression" message="regression: p99' in (shop.root / "perf-results/load.xml").read_text()
+
+
+STOPS = """\
+import os
+
+from locust import FastHttpUser, task
+
+tasks = 0
+
+
+class User(FastHttpUser):
+    @task
+    def get(self):
+        global tasks
+        tasks += 1
+        self.client.get("/")
+        if tasks == 15:
+            self.client.get(f"/stop?{os.getpid()}", name="/")
+"""
+STOPPING = """\
+    if scope["path"] == "/stop":
+        pid = int(scope["query_string"])
+        os.kill(pid, signal.SIGSTOP)
+        await asyncio.sleep(0.5)
+        os.kill(pid, signal.SIGCONT)
+    if scope"""
+
+
+def test_a_generator_that_stops_for_500_ms_is_not_the_fault_of_the_application(shop: Repository) -> None:
+    """With 2 users and 5 tasks a second, hardly any request and only one timer of Locust is late. But p95 is."""
+    limits = "rate_per_s = 5\nduration_s = 6\nleave_out_s = 0.1\nusers = 2\nlate_ms = 100\n"
+    limits += "[load.budgets]\np95_ms = 200\n"
+    shop.write({"tests/performance/settings.toml": SETTINGS.replace("late_ms = 1000\n", limits)})
+    application = APP.replace("import os\n", "import os\nimport signal\n").replace("    if scope", STOPPING, 1)
+    shop.write({"shop.py": application, "tests/performance/locustfile.py": STOPS})
+    output = load(shop, code=3)
+    assert re.search(r"invalid: the load generator was \d+ ms late at the 99th percentile", output)
+    assert results(shop)["sides"][0]["stages"][0]["max_ms"] > 400
 
 
 def test_a_rate_above_what_the_generator_can_do_is_invalid(shop: Repository) -> None:
@@ -223,6 +264,87 @@ def test_a_slower_head_fails_beside_its_base(shop: Repository) -> None:
     assert "1 file differs: shop.py" in output
 
 
+CORES = """\
+import json
+import os
+
+import asyncpg
+import redis.asyncio
+
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            kind = (await receive())["type"]
+            await send({"type": f"{kind}.complete"})
+            if kind == "lifespan.shutdown":
+                return
+    body = b""
+    if scope["path"] == "/cores":
+        async with redis.asyncio.Redis.from_url(os.environ["REDIS_URL"]) as client:
+            processes = {"app": 0, "redis": (await client.info("server"))["process_id"]}
+        connection = await asyncpg.connect(os.environ["DATABASE_URL"])
+        processes["postgres"] = await connection.fetchval("SELECT pg_backend_pid()")
+        await connection.close()
+        body = json.dumps({name: sorted(os.sched_getaffinity(one)) for name, one in processes.items()}).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+"""
+ASKS_FOR_CORES = """\
+import json
+import os
+from pathlib import Path
+
+from locust import FastHttpUser, task
+
+
+class User(FastHttpUser):
+    @task
+    def get(self):
+        found = self.client.get("/cores").json()
+        found["locust"] = sorted(os.sched_getaffinity(0))
+        Path(os.environ["SEEN"], str(os.getpid())).write_text(json.dumps(found))
+"""
+SERVERS = """\
+backend = "embedded"
+
+[env]
+DATABASE_URL = "{postgres.url}"
+REDIS_URL = "{redis.url}"
+
+[app]
+asgi = "shop:app"
+
+[load]
+late_ms = 1000
+rate_per_s = 5
+duration_s = 3
+window_s = 1.5
+leave_out_s = 0.1
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux only")
+@pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: "")(0)) < 2, reason="there is one core")
+@pytest.mark.parametrize("base", ["--base HEAD", "--alone"])
+def test_locust_has_cores_that_nothing_else_uses(shop: Repository, tmp_path: Path, base: str) -> None:
+    """The servers are those of this run, which both sides share."""
+    files = {"shop.py": CORES, "tests/performance/locustfile.py": ASKS_FOR_CORES}
+    shop.commit({**files, "tests/performance/settings.toml": SERVERS})
+    shop.write({"shop.py": f"{CORES}\n# changed\n"})
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    output = load(shop, *base.split(), code=None, SEEN=str(seen))
+    found = [json.loads(one.read_text()) for one in seen.iterdir()]
+    assert len(found) == (1 if base == "--alone" else 2), output
+    for one in found:
+        locust = {*one.pop("locust")}
+        others = {core for cores in one.values() for core in cores}
+        assert {*one} == {"app", "redis", "postgres"}
+        assert not locust & others
+        assert locust | others == os.sched_getaffinity(0)
+
+
 DIES = """
 
 import os
@@ -239,6 +361,35 @@ def die(**_):
 """
 
 
+WORKER = next(block.text for block in PAGE if block.text.startswith("uvx locust"))
+
+
+def worker(port: int, *changes: tuple[str, str]) -> list[str]:
+    """Return the command of the documentation."""
+    text = WORKER.replace("HOST", "127.0.0.1").replace("5557", str(port))
+    for before, after in changes:
+        assert before in text
+        text = text.replace(before, after)
+    return [sys.executable, "-m", "locust", *text.split()[2:]]
+
+
+@pytest.mark.parametrize("own", ["-f locustfile.py", "-f - --processes 2"], ids=["of its own", "of the master"])
+def test_workers_with_a_locustfile(shop: Repository, served: str, own: str) -> None:
+    """A worker with a locustfile of its own would send requests at another pace. `--processes` makes two workers."""
+    limits = "rate_per_s = 20\nduration_s = 2\nleave_out_s = 0.5\n"
+    shop.write({"tests/performance/settings.toml": SETTINGS + limits})
+    port, is_own = free_port(), own.endswith(".py")
+    with subprocess.Popen(worker(port, ("-f -", own)), cwd=shop.root / "tests" / "performance") as process:
+        try:
+            arguments = ["--host", served, "--workers-from", f"127.0.0.1:{port}", "--workers", "1" if is_own else "2"]
+            output = load(shop, *arguments, code=3 if is_own else 0)
+        finally:
+            process.terminate()
+    if is_own:
+        assert "1 of 1 Locust workers run a locustfile of their own: start each with `-f -`" in output
+        assert httpx.get(f"{served}/seen").text != "0"
+
+
 @pytest.mark.parametrize("dies", ["", "1"], ids=["both end", "one dies"])
 def test_two_workers_from_elsewhere(shop: Repository, served: str, tmp_path: Path, dies: str) -> None:
     """They get the locustfile from the master. Both have sent requests, or the run is invalid."""
@@ -248,27 +399,17 @@ def test_two_workers_from_elsewhere(shop: Repository, served: str, tmp_path: Pat
     limits = "rate_per_s = 20\nduration_s = 3\nleave_out_s = 0.5\n[load.budgets]\np50_ms = 2000\nerror_share = 0\n"
     shop.write({"tests/performance/settings.toml": SETTINGS + limits})
     port = free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "locust",
-        "-f",
-        "-",
-        "--worker",
-        "--master-host=127.0.0.1",
-        f"--master-port={port}",
-    ]
     workers = [
-        subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "DIES": kill}, stderr=subprocess.DEVNULL)
+        subprocess.Popen(worker(port), cwd=tmp_path, env={**os.environ, "DIES": kill}, stderr=subprocess.DEVNULL)
         for kill in ("", dies)
     ]
     try:
         arguments = ["--host", served, "--workers-from", f"127.0.0.1:{port}", "--workers", "2"]
         output = load(shop, *arguments, code=3 if dies else 0)
     finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
+        for one in workers:
+            one.kill()
+            one.wait()
     if dies:
         assert "1 of 2 Locust workers died" in output
     else:

@@ -136,10 +136,11 @@ def test_comment_only_of_pull_requests_with_a_report() -> None:
 # ---- what is taken of the artifact
 
 
+@pytest.mark.parametrize("name", ["results.json", "load.json"])
 @pytest.mark.parametrize("kind", ["file", "no artifact", "no file", "link", "folder", "too large"])
-def test_only_a_file_of_limited_size_is_taken(tmp_path: Path, kind: str) -> None:
+def test_only_a_file_of_limited_size_is_taken(tmp_path: Path, kind: str, name: str) -> None:
     """Files of an earlier run that were committed are no results either."""
-    results_file = tmp_path / "artifact" / "perf-results" / "results.json"
+    results_file = tmp_path / "artifact" / "perf-results" / name
     if kind != "no artifact":
         results_file.parent.mkdir(parents=True)
         (results_file.parent / "report.md").write_text("forged")
@@ -155,7 +156,7 @@ def test_only_a_file_of_limited_size_is_taken(tmp_path: Path, kind: str) -> None
     step(tmp_path, "render", "Results", {"github": {}}, FOLDER=".", RUNNER_TEMP=str(tmp_path / "temp"))
 
     taken = sorted(path.name for path in (tmp_path / "work" / "perf-results").iterdir())
-    assert taken == (["results.json"] if kind == "file" else [])
+    assert taken == ([name] if kind == "file" else [])
 
 
 OLD = dump_results(results())

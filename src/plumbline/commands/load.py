@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import importlib.util
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +26,7 @@ from plumbline.loading.junit import as_junit
 from plumbline.loading.load import Loaded, Workers, load
 from plumbline.loading.locust_run import LoadInvalid
 from plumbline.loading.page import as_page
-from plumbline.loading.results import LoadResults, SideResults, annotations, as_markdown, as_text
+from plumbline.loading.results import FILE, LoadResults, SideResults, annotations, as_markdown, as_text
 from plumbline.loading.targets import NoApplication, Target, both_targets, one_target
 from plumbline.loading.verdict import Finding, Verdict, compare, highest_rate, judge_head, overall
 from plumbline.processes import printable
@@ -39,13 +40,14 @@ from plumbline.project import (
     SUITE_REQUIREMENTS,
     nox_command,
 )
+from plumbline.results.environment import git_state
 from plumbline.results.files import redacted, write_whole
 from plumbline.services.errors import NotReady, ServiceError
 from plumbline.settings import Settings
 
 EXAMPLE = "plumbline load --base main"
 LOCUSTFILE = "locustfile.py"
-RESULTS, REPORT, PAGE, JUNIT = "load.json", "load.md", "load.html", "load.xml"
+REPORT, PAGE, JUNIT = "load.md", "load.html", "load.xml"
 CODES = {"pass": EXIT_PASS, "regression": EXIT_REGRESSION, "invalid": EXIT_INVALID}
 NO_LOCUST = (
     f"Locust is missing: add the extra `load` of pytest-plumbline in {SUITE_REQUIREMENTS}, or run `pip install locust`"
@@ -75,7 +77,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
         advice = f"`{nox_command()} -s load -- --starter` writes one to begin with"
         raise CommandError(f"there is no {name}, which says what users do: {advice}", EXIT_USAGE)
     settings, workers = _settings(project.settings, options.host), _workers(options)
-    with make_room(project.results, (RESULTS, REPORT, PAGE, JUNIT)):
+    with make_room(project.results, (FILE, REPORT, PAGE, JUNIT)):
         results = _run(project, options, settings, locustfile, workers)
     return _report(project, results)
 
@@ -85,7 +87,14 @@ def _run(
 ) -> LoadResults:
     """Start the applications, put load on them, and judge. Raises CommandError."""
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    results = LoadResults(plumbline=__version__, created=created, verdict="invalid", exit_code=EXIT_INVALID)
+    results = LoadResults(
+        plumbline=__version__,
+        created=created,
+        commit=git_state(project.root)[0],
+        command=_command(options),
+        verdict="invalid",
+        exit_code=EXIT_INVALID,
+    )
     try:
         base = _base(project, options, settings)
         described = [f"{stage.rate_per_s:g}/s for {stage.duration_s:g} s" for stage in settings.load.all_stages]
@@ -102,6 +111,15 @@ def _run(
     except ServiceError as error:
         raise CommandError(str(error), EXIT_USAGE) from None
     return results
+
+
+def _command(options: argparse.Namespace) -> str:
+    """Return the command that repeats the test."""
+    given = {"--base": options.base, "--host": options.host, "--workers-from": options.workers_from}
+    arguments = [part for name, value in given.items() if value for part in (name, value)]
+    arguments += ["--alone"] if options.alone else []
+    arguments += ["--workers", str(options.workers)] if options.workers else []
+    return shlex.join([*nox_command().split(), "-s", "load", *(["--", *arguments] if arguments else [])])
 
 
 def _write_starter(project: Project, locustfile: Path) -> int:
@@ -196,7 +214,7 @@ def _report(project: Project, results: LoadResults) -> int:
     results = redacted(results, lambda text: project.scrub(printable(text)))
     results = replace(results, sides=[_without_samples(side) for side in results.sides])
     text = msgspec.json.format(msgspec.json.encode(results), indent=2).decode()
-    write_whole(project.results / RESULTS, text + "\n")
+    write_whole(project.results / FILE, text + "\n")
     markdown = as_markdown(results)
     write_whole(project.results / REPORT, markdown)
     write_whole(project.results / PAGE, as_page(results))

@@ -18,6 +18,7 @@ from plumbline.commands.recording import add_to_folder, problem_lines, read_hist
 from plumbline.comparing.trees.git import default_branch_in_ci
 from plumbline.installed import top_of
 from plumbline.judging.baseline import find_baseline
+from plumbline.loading.results import LoadResults, as_text, blocks, marked, read_load
 from plumbline.processes import OUTPUT_ENDED, drop_output
 from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_USAGE, explain_command, nox_command
 from plumbline.reporting import github, junit, terminal
@@ -51,7 +52,8 @@ class TerminalConsole(Console):
 def report(project: Project, results: Results, *, html: bool, keep: bool) -> int:
     """Write the files of a run, then print it; return its exit code, whatever the terminal does; raises ResultsError.
 
-    `html`: write the HTML report as well. `keep`: keep the run in the history.
+    `html`: write the HTML report as well. `keep`: keep the run in the history. A load test of the same commit becomes a
+    section of each report.
     """
     folder, results = project.results, redacted(results, project.scrub)
     results = replace(results, problems=find_problems(results))
@@ -60,11 +62,15 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
     history = read_history(project)
     along = moved(results, history.runs) + [Moved("", problem) for problem in problem_lines(history)]
     runs = runs_on_default_branch(results, earlier_runs(folder, MOST_RECENT), default_branch_in_ci())
-    write_whole(folder / REPORT, github.markdown(results, runs=runs, along=along))
+    load = read_load(folder, results.environment.commit)
+    messages += [load] if isinstance(load, str) and load else []
+    loads = [] if isinstance(load, str) else [redacted(load, project.scrub)]
+    beside = [(marked(one), blocks(one)) for one in loads]
+    write_whole(folder / REPORT, github.markdown(results, runs=runs, along=along, beside=beside))
     write_whole(folder / JUNIT, junit.render(results))
     if keep:
         keep_run(folder, results)
-    messages += [_write_html(project, results, history.runs)] if html else []
+    messages += [_write_html(project, results, history.runs, loads)] if html else []
     # The merged report of all shards has the summary and the annotations.
     if not results.shard:
         messages += add_to_summary(lambda: github.markdown(results, github.SUMMARY_BYTES, runs, along))
@@ -75,6 +81,8 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
     if not results.shard and os.environ.get("GITHUB_ACTIONS") == "true":
         inside = project.root.relative_to(top_of(project.root)).as_posix()
         say("\n".join(github.annotations(results, inside)))
+    for one in loads:
+        say(f"\n{as_text(one)}\nRepeat the load test with: {one.command}")
     for message in messages:
         say(message)
     return results.exit_code or EXIT_PASS
@@ -91,16 +99,18 @@ def add_to_summary(markdown: Callable[[], str]) -> list[str]:
     return []
 
 
-def _write_html(project: Project, results: Results, runs: Sequence[Run]) -> str:
+def _write_html(project: Project, results: Results, runs: Sequence[Run], loads: Sequence[LoadResults]) -> str:
     """Write the HTML report and return what to print about it; raises ResultsError."""
     if importlib.util.find_spec("vl_convert") is None:
         return "no HTML report: vl-convert-python is missing; install the extra `html` of pytest-plumbline"
+    from plumbline.loading.page import as_section
     from plumbline.reporting.html.page import render
 
     baseline = None
     with contextlib.suppress(ResultsError):
         baseline = find_baseline(project.baselines, results.environment)
-    write_whole(project.results / HTML, render(results, baseline, earlier_runs(project.results), runs))
+    beside = [as_section(one) for one in loads]
+    write_whole(project.results / HTML, render(results, baseline, earlier_runs(project.results), runs, beside))
     return f"Report: {project.shown(project.results / HTML)}"
 
 

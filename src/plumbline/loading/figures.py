@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from plumbline.loading.locust_run import Rows
 from plumbline.loading.plan import Window
+from plumbline.loading.rows import RequestRow, Rows
 
 PERCENTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 MOST_ERRORS = 3
@@ -32,6 +32,9 @@ class Figures(Struct, frozen=True, kw_only=True):
     error_share: float = 0.0
     waited_share: float = 0.0  # of arrivals for which no user was free
     generator_late_ms: float = 0.0  # how late the generator itself was, at the 99th percentile
+    stalled: int = 0  # requests during which the generator stalled
+    stalled_error_share: float = 0.0  # of requests that failed during a stall
+    unstalled_ms: dict[str, float] = {}  # percentiles of the times without these stalls
     on_time_s: list[float] = []  # of requests that were sent on time, in ascending order
     errors: list[str] = []  # the most frequent ones, with their number
 
@@ -42,6 +45,14 @@ class Figures(Struct, frozen=True, kw_only=True):
     def ms(self, name: str) -> float:
         """Return a percentile by its name, such as p95."""
         return float(getattr(self, f"{name}_ms"))
+
+    @property
+    def least_error_share(self) -> float:
+        return self.error_share - self.stalled_error_share
+
+    def least_ms(self, name: str) -> float:
+        """Return a percentile without the generator's stalls."""
+        return self.unstalled_ms.get(name, self.ms(name))
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
@@ -57,11 +68,13 @@ def figures_of(rows: Rows, windows: Sequence[Window], late_ms: float) -> Figures
     arrivals = _within(rows.arrivals, lambda row: row.due_s, windows)
     requests = _within(rows.requests, lambda row: row.due_s, windows)
     times_s = sorted(row.late_s + row.took_s for row in requests)
+    unstalled_s = sorted(map(_unstalled_s, requests))
+    failed = [row for row in requests if row.error]
     # A task that no user was free for is late because of the application, which kept the users waiting.
     late_s = [row.late_s for row in arrivals if row.late_s is not None and not row.waited]
     late_s += [row.late_s for row in _within(rows.ticks, lambda row: row.at_s, windows)]
-    waited_due = {row.due_s for row in arrivals if row.waited and (row.late_s is None or row.late_s * 1000 > late_ms)}
-    errors = Counter(f"{row.name}: {row.error}" if row.name else row.error for row in requests if row.error)
+    waited = [row for row in arrivals if row.waited and (row.late_s is None or row.late_s * 1000 > late_ms)]
+    errors = Counter(f"{row.name}: {row.error}" if row.name else row.error for row in failed)
     at = {f"{name}_ms": percentile(times_s, share) * 1000 for name, share in PERCENTILES.items()}
     return Figures(
         rate_per_s=windows[0].rate_per_s,
@@ -71,13 +84,20 @@ def figures_of(rows: Rows, windows: Sequence[Window], late_ms: float) -> Figures
         requests=len(requests),
         max_ms=percentile(times_s, 1) * 1000,
         p99_from_sending_ms=percentile(sorted(row.took_s for row in requests), 0.99) * 1000,
-        error_share=sum(bool(row.error) for row in requests) / (len(requests) or 1),
-        waited_share=len(waited_due) / (len(arrivals) or 1),
+        error_share=len(failed) / (len(requests) or 1),
+        waited_share=len(waited) / (len(arrivals) or 1),
         generator_late_ms=percentile(sorted(late_s), 0.99) * 1000,
-        on_time_s=sorted(row.late_s + row.took_s for row in requests if row.due_s not in waited_due),
+        stalled=sum(row.stalled_s > 0 for row in requests),
+        unstalled_ms={name: percentile(unstalled_s, share) * 1000 for name, share in PERCENTILES.items()},
+        stalled_error_share=sum(row.stalled_s > 0 for row in failed) / (len(requests) or 1),
+        on_time_s=sorted(_unstalled_s(row) for row in requests if row.late_s * 1000 <= late_ms),
         errors=[f"{count} x {text}" for text, count in errors.most_common(MOST_ERRORS)],
         **at,
     )
+
+
+def _unstalled_s(row: RequestRow) -> float:
+    return row.late_s + row.took_s - row.stalled_s
 
 
 def _within(rows: Sequence[Row], time_of: Callable[[Row], float], windows: Iterable[Window]) -> list[Row]:

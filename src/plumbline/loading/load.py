@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plumbline.loading.figures import Figures, figures_of
-from plumbline.loading.locust_run import LocustRun, Rows, free_cores, number_of_processes
-from plumbline.loading.plan import Window, plan_windows
+from plumbline.loading.locust_run import LocustRun
+from plumbline.loading.plan import Window, number_of_processes, plan_windows, split_cores
+from plumbline.loading.rows import Rows
 from plumbline.loading.targets import Target
 from plumbline.settings import Settings
 
@@ -50,8 +51,10 @@ def load(
     """Run Locust against each target. Raises LoadInvalid."""
     wanted, sides = settings.load, [target.side for target in targets]
     windows = plan_windows(wanted, sides, random.Random())
-    processes = number_of_processes(wanted, os.cpu_count() or 1)
-    for_locust, for_others = free_cores(processes) if settings.pin != "off" and not workers else ([], [])
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    processes = number_of_processes(wanted, len(cores) or os.cpu_count() or 1)
+    pinned = settings.pin != "off" and not workers
+    for_locust, for_others = split_cores(cores if pinned else [], processes)
     with contextlib.ExitStack() as stack:
         runs = {}
         for target in targets:
@@ -73,9 +76,10 @@ def load(
                 scrub=target.services.scrub,
             )
             runs[target.side] = stack.enter_context(run)
-            for service in target.services.running() if for_others else ():
-                if service.own:
-                    service.pin(for_others)
+            if for_others:
+                target.pin(for_others)
+        if for_others:
+            say(f"  Locust on core {_listed(for_locust)}, everything else on {_listed(for_others)}")
         if workers:
             say(f"  waiting for {workers.number} Locust workers; start each with `{workers.command}`")
         for run in runs.values():
@@ -90,6 +94,10 @@ def load(
         for target in targets:
             target.check_alive()
     return _figures(windows, rows, wanted.late_ms)
+
+
+def _listed(cores: Sequence[int]) -> str:
+    return ", ".join(map(str, cores))
 
 
 def _figures(windows: Sequence[Window], rows: Mapping[str, Rows], late_ms: float) -> Loaded:

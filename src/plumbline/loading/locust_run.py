@@ -18,9 +18,10 @@ import msgspec
 
 from plumbline.load_settings import LoadSettings
 from plumbline.loading.plan import Window
+from plumbline.loading.rows import RequestRow, Rows, merged
 from plumbline.processes import last_lines, printable, set_affinity, signal_all, tree
 
-MODULE = Path(__file__).with_name("in_locust") / "plumbline_open_loop.py"
+MODULES = [Path(__file__).with_name("in_locust") / f"plumbline_{name}.py" for name in ("conductor", "open_loop")]
 FOLDER = "PLUMBLINE_LOAD"
 CONNECT_LIMIT_S = 60.0  # for Locust's workers on other machines
 START_LIMIT_S = 60.0
@@ -29,44 +30,10 @@ QUIT_LIMIT_S = 10.0
 POLL_S = 0.05
 LOG_LINES = 12
 GAVE_UP = "Gave up waiting for workers"  # Locust's message
-RATE_OF_PROCESS = 200  # arrivals per second that one process can start on time
 
 
 class LoadInvalid(Exception):
     """The load could not be put on the application as planned: nothing is known about it."""
-
-
-class ArrivalRow(msgspec.Struct, array_like=True, frozen=True):
-    """The arrival of a task: the time it was due, its delay (None if it never began), and whether no user was free."""
-
-    due_s: float
-    late_s: float | None
-    waited: bool
-
-
-class RequestRow(msgspec.Struct, array_like=True, frozen=True):
-    """A request: the time it was due, its delay, the duration of the answer, its name, and the error or ""."""
-
-    due_s: float
-    late_s: float
-    took_s: float
-    name: str
-    error: str
-
-
-class TickRow(msgspec.Struct, array_like=True, frozen=True):
-    """The delay of a timer in a Locust process."""
-
-    at_s: float
-    late_s: float
-
-
-class Rows(msgspec.Struct, frozen=True):
-    """The records of Locust's processes, in the order of time."""
-
-    arrivals: list[ArrivalRow] = []
-    requests: list[RequestRow] = []
-    ticks: list[TickRow] = []
 
 
 class LocustRun:
@@ -106,7 +73,7 @@ class LocustRun:
         (folder / "plan.json").write_text(json.dumps(plan), "utf-8")
         self._log = folder / "locust.log"
         # Locust splits the option at commas, which the path of the repository may have.
-        files = ",".join(os.path.relpath(one, root) for one in (locustfile, MODULE))
+        files = ",".join(os.path.relpath(one, root) for one in (locustfile, *MODULES))
         command = [sys.executable, "-m", "locust", "-f", files, "--headless", "--only-summary"]
         command += ["-u", str(users), "-r", str(min(users, 100)), "--loglevel", "WARNING"]
         command += ["--exit-code-on-error", "0"]
@@ -170,18 +137,14 @@ class LocustRun:
         if problem := (self._folder / "end").read_text("utf-8"):
             raise self._invalid(problem)
         decoder = msgspec.json.Decoder(Rows)
-        found = Rows()
+        parts = []
         for line in (self._folder / "rows.jsonl").read_bytes().splitlines():
             try:
-                part = decoder.decode(line)
+                parts.append(decoder.decode(line))
             except msgspec.DecodeError as error:  # such as a response time that is no number
                 raise self._invalid(f"what it recorded can't be used: {error}") from None
-            found.arrivals.extend(part.arrivals)
-            found.requests.extend(self._scrubbed(row) if row.error else row for row in part.requests)
-            found.ticks.extend(part.ticks)
-        found.arrivals.sort(key=lambda row: row.due_s)
-        found.requests.sort(key=lambda row: row.due_s)
-        found.ticks.sort(key=lambda row: row.at_s)
+        found = merged(parts, self._settings.late_ms)
+        found.requests[:] = [self._scrubbed(row) if row.error else row for row in found.requests]
         return found
 
     def _scrubbed(self, row: RequestRow) -> RequestRow:
@@ -204,15 +167,3 @@ class LocustRun:
             problem = self._few if GAVE_UP in output else problem
             problem = f"{problem}\n{last_lines(output, LOG_LINES)}".rstrip()
         return LoadInvalid(self._scrub(f"the load on {self._side} failed: {problem}"))
-
-
-def free_cores(processes: int) -> tuple[list[int], list[int]]:
-    """Return the cores for Locust's processes and those for everything else; none if there are too few."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    return (cores[:processes], cores[processes:]) if 0 < processes < len(cores) else ([], [])
-
-
-def number_of_processes(settings: LoadSettings, cores: int) -> int:
-    """Return how many Locust processes put load on a side."""
-    wanted = -(-int(settings.all_stages[-1].rate_per_s) // RATE_OF_PROCESS)
-    return settings.processes or max(1, min(wanted, cores - 1))

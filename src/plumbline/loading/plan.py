@@ -1,10 +1,12 @@
-"""Plan the rates of a load test over time, for each side. Pure."""
+"""Plan a load test: the rates over time for each side, and the cores. Pure."""
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from plumbline.load_settings import LoadSettings
+
+RATE_OF_PROCESS = 200  # arrivals per second that one Locust process can start on time
 
 
 @dataclass(frozen=True)
@@ -38,3 +40,17 @@ def plan_windows(settings: LoadSettings, sides: Sequence[str], chance: random.Ra
                 windows.append(Window(side, number, index, *begins))
                 now_s += length_s
     return windows
+
+
+def number_of_processes(settings: LoadSettings, cores: int) -> int:
+    """Return how many Locust processes put load on a side."""
+    wanted = -(-int(settings.all_stages[-1].rate_per_s) // RATE_OF_PROCESS)
+    return settings.processes or max(1, min(wanted, cores - 1))
+
+
+def split_cores(cores: Sequence[int], processes: int) -> tuple[Sequence[int], Sequence[int]]:
+    """Return the cores for Locust's processes and those for everything else; none if there are too few.
+
+    Base and head take turns, so their Locust processes share cores.
+    """
+    return (cores[:processes], cores[processes:]) if processes < len(cores) else ([], [])

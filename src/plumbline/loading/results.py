@@ -1,17 +1,20 @@
 """The results of a load test as load.json, and as text for the terminal and load.md."""
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 from msgspec import Struct
 
 from plumbline.loading.figures import Figures
 from plumbline.loading.verdict import Change, Finding, Verdict
 from plumbline.project import THE_RUN
-from plumbline.reporting.format import percent, plain
-from plumbline.reporting.github import MOST, annotation, escaped
+from plumbline.reporting.format import date, percent, plain
+from plumbline.reporting.github import MOST, annotation, as_code, escaped
 
 SCHEMA = 1
+FILE = "load.json"
 HEADINGS = ("rate", "side", "reached", "requests", "p50", "p95", "p99", "max", "errors")
 MOST_SHOWN = 9.0  # a change above this comes from an interval of too few windows
 BUDGETS = "budgets"
@@ -21,7 +24,7 @@ DECIDING = {"invalid", "regression", "inconclusive"}
 class SideResults(Struct, frozen=True):
     """One side of a load test."""
 
-    name: str
+    name: str  # base or head
     stages: list[Figures]
     highest_rate_per_s: float  # that kept the budgets
 
@@ -32,6 +35,8 @@ class LoadResults(Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA
     plumbline: str
     created: str
+    commit: str = ""
+    command: str = ""  # that repeats it
     target: str = ""
     base: str = ""  # the base commit and why it is the base
     verdict: Verdict
@@ -40,6 +45,28 @@ class LoadResults(Struct, frozen=True, kw_only=True):
     findings: list[Finding] = []
     changes: list[Change] = []
     notes: list[str] = []
+
+    def __post_init__(self) -> None:
+        stages = {len(side.stages) for side in self.sides}
+        known = range(max(stages, default=0))
+        named = {one.stage for one in self.findings} | {one.stage for one in self.changes}
+        if len(stages) > 1 or named - {None, *known} or {side.name for side in self.sides} - {"base", "head"}:
+            raise ValueError("the sides or their stages differ")
+
+
+def read_load(folder: Path, commit: str) -> LoadResults | str:
+    """Return the load test of this commit in a folder of results, or why there is none; "" if nobody ran one."""
+    try:
+        found = msgspec.json.decode((folder / FILE).read_bytes(), type=LoadResults)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"{FILE} can't be read: {error.strerror}"
+    except (msgspec.DecodeError, RecursionError) as error:  # includes ValidationError
+        return f"{FILE} is of another version, damaged, or was edited by hand: {error}"
+    if found.commit != commit:
+        return f"{FILE} is of another commit, {plain(found.commit[:10]) or 'none'}: the report leaves it out"
+    return found
 
 
 def summary(results: LoadResults) -> list[list[str]]:
@@ -64,7 +91,7 @@ class Judged(NamedTuple):
 def judged(results: LoadResults) -> list[Judged]:
     """Return what was judged, what decides first."""
     rates = _rates(results)
-    changed = [one for one in results.changes if one.low or one.high]  # all others: both sides never failed
+    changed = [one for one in results.changes if one.low != 0 or one.high != 0]  # all others: both sides never failed
     found = [(one.stage, THE_RUN if one.stage is None else BUDGETS, one.verdict, one.text) for one in results.findings]
     found += [(one.stage, f"{one.figure} of head", one.verdict, f"{one.figure} {_changed(one)}") for one in changed]
     named = [Judged(f"{_at(rates, at)}{name}", verdict, f"{_at(rates, at)}{text}") for at, name, verdict, text in found]
@@ -82,6 +109,9 @@ def remarks(results: LoadResults) -> Iterator[str]:
     for side in results.sides:
         for stage, figures in enumerate(side.stages):
             yield from (f"{side.name}: {_at(rates, stage)}failed: {plain(error)}" for error in figures.errors)
+            if figures.stalled:
+                stalls = f"the load generator stalled during {figures.stalled:,} of {figures.requests:,} requests"
+                yield f"{side.name}: {_at(rates, stage)}{stalls}: its stalls fail no budget"
         if len(rates) > 1:
             yield f"{side.name}: highest rate within the budgets: {side.highest_rate_per_s:g}/s"
     yield from results.notes
@@ -101,7 +131,7 @@ def _changed(change: Change) -> str:
     else:
         shown = lambda share: percent(share) or "0 %"  # noqa: E731
     verb = "fell by" if change.figure == "highest rate" else "changed by"
-    if change.high > MOST_SHOWN:
+    if change.low is None or change.high is None or change.high > MOST_SHOWN:
         return f"{verb} {shown(change.change)} (too few windows or requests to judge: raise duration_s or window_s)"
     return f"{verb} {shown(change.change)} ({shown(change.low)} to {shown(change.high)})"
 
@@ -114,13 +144,27 @@ def as_text(results: LoadResults) -> str:
 
 def as_markdown(results: LoadResults) -> str:
     """Return the results as load.md."""
-    lines = [f"# Load test: {results.verdict}", "", f"Target: {escaped(results.target)}"]
-    lines += [f"Base: {escaped(results.base)}"] if results.base else []
+    return "\n".join([f"# {heading(results)}", "", *blocks(results)]) + "\n"
+
+
+def heading(results: LoadResults) -> str:
+    return f"Load test: {results.verdict}"
+
+
+def marked(results: LoadResults) -> str:
+    """Return the heading with the sign of its exit code."""
+    return f"{'❌' if results.exit_code else '✅' if results.verdict == 'pass' else '⚠️'} {heading(results)}"
+
+
+def blocks(results: LoadResults) -> list[str]:
+    """Return the lines of a section in Markdown, what matters most first."""
+    facts = {"Target": results.target, "Base": results.base, "Date": date(results.created)}
+    lines = [f"{name}: {escaped(text)}  " for name, text in facts.items() if text]
+    lines += [f"Repeat it with {as_code(results.command)}", ""] if results.command else [""]
     if results.sides:
         rows = [list(HEADINGS), ["---"] * len(HEADINGS), *summary(results)]
-        lines += ["", *(f"| {' | '.join(row)} |" for row in rows)]
-    lines += ["", *(f"- {escaped(one)}" for one in sentences(results))]
-    return "\n".join(lines) + "\n"
+        lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
+    return lines + [f"- {escaped(one)}" for one in sentences(results)]
 
 
 def annotations(results: LoadResults) -> list[str]:

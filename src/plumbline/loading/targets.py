@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from plumbline.comparing.trees.sides import Side, Sides, python_path
 from plumbline.comparing.workers.pair_servers import PairServers, pair_servers
 from plumbline.measuring.cpu_affinity import set_precedence
+from plumbline.services.base import Service
 from plumbline.services.errors import NotReady
 from plumbline.services.services import Services
 from plumbline.settings import Settings
@@ -22,6 +23,7 @@ class Target:
 
     side: str
     services: Services
+    servers: Sequence[Service] = ()  # that it shares with the other side
 
     @property
     def url(self) -> str:
@@ -41,10 +43,19 @@ class Target:
 
     def check_alive(self) -> None:
         """Raise NotReady if the application, a server or a process has ended, or used another server."""
-        for service in self.services.running():
+        for service in self._all():
             if not service.running():
                 raise NotReady(self.services.scrub(f"in {self.side}: {service.death_message()}"))
         self.services.check_connections()
+
+    def pin(self, cores: Collection[int]) -> None:
+        """Restrict the application, its processes and servers to these cores, but none of somebody else."""
+        for service in self._all():
+            if service.own:
+                service.pin(cores)
+
+    def _all(self) -> list[Service]:
+        return [*self.services.running(), *self.servers]
 
 
 class NoApplication(Exception):
@@ -80,7 +91,7 @@ def both_targets(settings: Settings, root: Path, sides: Sides) -> Iterator[list[
             services = _services_of(side, sides, settings, servers)
             stack.callback(services.stop)
             services.begin()
-            targets.append(_started(side.name, services))
+            targets.append(_started(side.name, services, servers.running()))
         yield targets
 
 
@@ -101,9 +112,9 @@ def _services_of(side: Side, sides: Sides, settings: Settings, servers: PairServ
     )
 
 
-def _started(side: str, services: Services) -> Target:
+def _started(side: str, services: Services, servers: Sequence[Service] = ()) -> Target:
     services.wait_ready()
     services.start_application()
     if services.app is None:
         raise NoApplication(services.skipped.get("app", "there is no [app] in settings.toml"))
-    return Target(side, services)
+    return Target(side, services, servers)

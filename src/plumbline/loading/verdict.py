@@ -22,6 +22,7 @@ ERROR_EFFECT = 0.01  # a rise of this much must be ruled out to pass
 # Below as many requests, one request alone would decide a percentile.
 LEAST_REQUESTS = {name: round(1 / (1 - share)) for name, share in PERCENTILES.items()}
 RATE = "highest rate"
+MOST_LOG = 700.0  # the exponential of more is no float any more
 
 
 class Finding(Struct, frozen=True):
@@ -33,12 +34,12 @@ class Finding(Struct, frozen=True):
 
 
 class Change(Struct, frozen=True):
-    """The change of a figure from base to head, with its interval and its verdict."""
+    """The change of a figure from base to head, with its interval, None if there are too few windows."""
 
     figure: str
     change: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     verdict: Verdict
     stage: int | None = None
 
@@ -47,9 +48,9 @@ def validity(figures: Figures, settings: LoadSettings) -> str:
     """Return why these figures say nothing about the application, "" if they do.
 
     The generator itself must be on time: its delays add up in queues, so all measured times may be its own. A task that
-    waited for a free user is timed from when it was due, which is
-    right as long as few tasks wait. If many do, the application gets less load than planned. Then the figures only
-    count if the requests that were sent on time break the budget of the 99th percentile by themselves.
+    waited for a free user is timed from when it was due, which is right as long as few tasks wait. If many do, the
+    application gets less load than planned. Then the figures only count if the requests that were sent on time break
+    the budget of the 99th percentile by themselves.
     """
     wanted = f"wanted {figures.rate_per_s:g} arrivals/s, reached {figures.reached_per_s:.4g}/s"
     if figures.generator_late_ms > settings.late_ms:
@@ -89,11 +90,15 @@ def check_budgets(figures: Figures, budgets: LoadBudgets, own_ms: float = 0.0) -
         else:
             value = figures.ms(name)
             text = f"{name} {value:.4g} ms, the budget is {limit_ms:g} ms"
-            if limit_ms < value <= limit_ms + own_ms:
-                found.append(("inconclusive", f"{text}, but up to {own_ms:.2g} ms may be the load generator's own"))
+            least = figures.least_ms(name) - own_ms
+            if least <= limit_ms < value:
+                own = f"up to {value - least:.3g} ms may be the load generator's own"
+                found.append(("inconclusive", f"{text}, but {own}"))
             else:
                 found.append(("regression" if value > limit_ms else "pass", text))
     text = f"{figures.error_share:.3%} of the requests failed, the budget is {budgets.error_share:.3%}"
+    if figures.least_error_share <= budgets.error_share < figures.error_share:
+        return [*found, ("inconclusive", f"{text}, but the load generator stalled during some of them")]
     return [*found, ("regression" if figures.error_share > budgets.error_share else "pass", text)]
 
 
@@ -136,10 +141,10 @@ def compare(
     found = []
     for stage, windows in pairs.items():
         for name in PERCENTILES:
-            measured = [(base.ms(name), head.ms(name)) for base, head in windows]
+            measured = [(base.least_ms(name), head.least_ms(name)) for base, head in windows]
             logs = [math.log(head / base) for base, head in measured if base > 0 and head > 0]
-            found.append(_change(name, logs, [math.log1p(one) for one in limits], alpha, stage, math.expm1))
-        errors = [head.error_share - base.error_share for base, head in windows]
+            found.append(_change(name, logs, [math.log1p(one) for one in limits], alpha, stage, _growth))
+        errors = [head.least_error_share - base.least_error_share for base, head in windows]
         found.append(_change("error share", errors, [ERROR_TOLERANCE, ERROR_EFFECT], alpha, stage))
     if has_rate:
         by_window = [[*zip(*stages, strict=True)] for stages in zip(*pairs.values(), strict=False)]
@@ -149,6 +154,10 @@ def compare(
         drops = [(base - head) / max(base, head) if base or head else 0.0 for base, head in held]
         found.append(_change(RATE, [] if is_unclear else drops, limits, alpha, None))
     return found
+
+
+def _growth(log: float) -> float:
+    return math.expm1(min(log, MOST_LOG))
 
 
 def _change(
@@ -162,7 +171,7 @@ def _change(
     """Test the mean of paired changes, which are worse the larger they are. `shown` turns it into what is reported."""
     if len(changes) < 2:
         change = shown(changes[0]) if changes else 0.0
-        return Change(figure, change, -math.inf, math.inf, "inconclusive", stage)
+        return Change(figure, change, None, None, "inconclusive", stage)
     mean = statistics.fmean(changes)
     margin = student_quantile(1 - alpha, len(changes) - 1) * statistics.stdev(changes) / math.sqrt(len(changes))
     low, high = mean - margin, mean + margin

@@ -42,10 +42,12 @@ def markdown(
     limit_bytes: int = COMMENT_BYTES,
     runs: Sequence[Results] = (),
     along: Sequence[Moved] = (),
+    beside: Sequence[tuple[str, Sequence[str]]] = (),
 ) -> str:
     """Return Markdown of at most that size: the verdict, what is wrong and why, and all else folded.
 
     `runs`: the last ones on the default branch, the oldest first. `along`: what its history shows, by benchmark.
+    `beside`: the titles and blocks of other tests' sections.
     """
     heading, summary = _heading(results), _summary(results)
     left = limit_bytes - len(f"{heading}{summary}".encode()) - _FRAMES_BYTES
@@ -70,19 +72,20 @@ def markdown(
     remarked = {one.key: content.remarks(one) for one in others if not content.is_notable(one)}
     remarked |= {one.key: content.warnings(one) for one in results.benchmarks if one.key in failing}
     remarks = [_remarks(key, found) for key, found in remarked.items() if found]
-    failed = [(_code(test.key), form.first_lines(test.message, 20)) for test in content.failed_tests(results)]
+    failed = [(as_code(test.key), form.first_lines(test.message, 20)) for test in content.failed_tests(results)]
     notes = [*content.notes(results), *content.skipped_tests(results)]
-    trend = [f"- {_code(key)} {escaped(text)}" if key else f"- {text}" for key, text in trend_lines(results, runs)]
-    title = f"Last {len(runs)} runs on {_code(runs[0].environment.branch)}" if runs else ""
+    trend = [f"- {as_code(key)} {escaped(text)}" if key else f"- {text}" for key, text in trend_lines(results, runs)]
+    last = f"Last {len(runs)} runs on {as_code(runs[0].environment.branch)}" if runs else ""
     sections = [
         heading,
         cut("{}{}", "", _reasons(results)),
         summary,
+        *(cut(_TITLED, title, blocks) for title, blocks in beside),
         cut(_TITLED, "What failed", _failing(results, failing.values())),
         cut(_TITLED, "Failed tests", [f"{name}\n\n{_verbatim(lines)}" for name, lines in failed]),
         cut(_TITLED, "Needs attention", _warned(unsure)),
         cut(_TITLED, "Notes", [f"- {escaped(text)}" for text in notes]),
-        cut(_TITLED, title, trend),
+        cut(_TITLED, last, trend),
         cut(_TITLED, "History of the default branch", [*map(_moved, along)]),
         cut(_FOLDED, "All benchmarks", _table(results.benchmarks)),
         cut(_FOLDED, "Remarks", remarks),
@@ -92,7 +95,7 @@ def markdown(
 
 
 def _moved(one: Moved) -> str:
-    key, command = (f"{_code(one.key)} " if one.key else ""), (f": {_code(one.command)}" if one.command else "")
+    key, command = (f"{as_code(one.key)} " if one.key else ""), (f": {as_code(one.command)}" if one.command else "")
     return f"- {key}{escaped(one.text)}{command}"
 
 
@@ -112,7 +115,7 @@ def _summary(results: Results) -> str:
     before = content.before_text(results)
     lines = [f"{content.summary(results)}.", content.exit_line(results)]
     if step := next_step(results):
-        lines.append(f"Next: {_code(step.command, 2_000)} {escaped(step.purpose)}.")
+        lines.append(f"Next: {as_code(step.command, 2_000)} {escaped(step.purpose)}.")
     lines.append(f"{before[:1].upper()}{escaped(before[1:])}." if before else "")
     return "  \n".join(filter(None, lines)) + "\n"
 
@@ -153,7 +156,7 @@ def _evidence_table(rows: Sequence[tuple[Benchmark, str, Sequence[str]]]) -> lis
         known = content.cells(benchmark)
         cells.append(
             {
-                "benchmark": f"{_code(benchmark.key)}{place}",
+                "benchmark": f"{as_code(benchmark.key)}{place}",
                 "verdict": f"**{known['verdict']}**",
                 **{name: _unbroken(known[name]) for name in ("before", "median")},
                 "change": content.change_text(benchmark),
@@ -169,7 +172,7 @@ def _evidence_table(rows: Sequence[tuple[Benchmark, str, Sequence[str]]]) -> lis
 
 
 def _remarks(key: str, remarks: Sequence[str]) -> str:
-    return "\n".join([f"- {_code(key)}", *(f"  - {escaped(one)}" for one in filter(str.strip, remarks[:10]))])
+    return "\n".join([f"- {as_code(key)}", *(f"  - {escaped(one)}" for one in filter(str.strip, remarks[:10]))])
 
 
 def _environment(results: Results) -> list[str]:
@@ -192,7 +195,7 @@ def _table(benchmarks: Sequence[Benchmark]) -> list[str]:
         lines.append(f"| **{escaped(file)}** |" + " |" * len(headings))
         for benchmark in group:
             cells = " | ".join(_unbroken(rows[benchmark.key][heading]) for heading in headings)
-            lines.append(f"| {_code(form.file_and_name(benchmark.key)[1])} | {cells} |")
+            lines.append(f"| {as_code(form.file_and_name(benchmark.key)[1])} | {cells} |")
     return lines
 
 
@@ -200,7 +203,7 @@ def _unbroken(text: str) -> str:
     return escaped(text).replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _code(text: str, most_characters: int = 300) -> str:
+def as_code(text: str, most_characters: int = 300) -> str:
     """Return a name as code without effect: neither markup nor a mention, nor the end of a table's cell."""
     text = form.plain(text[:most_characters])
     return f"<code>{escaped(text)}</code>" if set("`|\\") & set(text) else f"`{form.isolated(text)}`"

@@ -3,14 +3,19 @@
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from plumbline import cli
 from plumbline.commands import output
-from plumbline.commands.base import HTML, JUNIT, RESULTS, CommandError, Project
+from plumbline.commands.base import HTML, JUNIT, REPORT, RESULTS, CommandError, Project
 from plumbline.commands.output import ASIDE, make_room
+from plumbline.loading.figures import Figures
+from plumbline.loading.results import LoadResults, SideResults
+from plumbline.loading.verdict import Finding
 from plumbline.project import EXIT_INVALID, EXIT_USAGE
 from plumbline.reporting.html import page
-from plumbline.results.files import ResultsError, read_results
+from plumbline.results.files import ResultsError, read_results, write_results
 from plumbline.results.schema import Reason, Results
 from plumbline.settings import Settings
 from tests.support.report_samples import benchmark, results, small
@@ -98,3 +103,38 @@ def test_a_run_that_needs_attention_ends_with_the_command_that_explains_it(
 
     printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Help: ")]
     assert printed == [f"Help: .nox/ci/bin/python -m plumbline explain {code}" for code in codes]
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["same commit", "another commit"])
+def test_a_load_test_of_the_same_commit_is_in_all_reports_and_decides(
+    same: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tests" / "performance").mkdir(parents=True)
+    (tmp_path / "tests" / "performance" / "settings.toml").touch()
+    folder, run = tmp_path / "perf-results", results(benchmark("a.py::test_a", "pass"))
+    write_results(folder / RESULTS, run)
+    figures = Figures(rate_per_s=50, measured_s=10, arrivals=500, sent=500, requests=500, p99_ms=900)
+    load = LoadResults(
+        plumbline="1",
+        created="",
+        commit=run.environment.commit if same else "0123456789abcdef",
+        command="nox -s load -- --alone",
+        verdict="regression",
+        exit_code=1,
+        sides=[SideResults("head", [figures], 0.0)],
+        findings=[Finding("regression", "p99 900 ms, the budget is 50 ms <b>", 0)],
+    )
+    (folder / "load.json").write_bytes(msgspec.json.encode(load))
+
+    assert cli.main(["report"]) == (1 if same else 0)
+
+    markdown, html, printed = (folder / REPORT).read_text(), (folder / HTML).read_text(), capsys.readouterr().out
+    assert ("### ❌ Load test: regression\n" in markdown) == same
+    assert ("Repeat it with `nox -s load -- --alone`" in markdown) == same
+    assert ("| 50/s | head | 50/s | 500 | 0 ms | 0 ms | 900 ms | 0 ms | 0.00% |" in markdown) == same
+    assert ("- regression: p99 900 ms, the budget is 50 ms &lt;b&gt;\n" in markdown) == same
+    assert ('<section id="load"><h2>Load test: regression</h2>' in html) == same
+    assert "<b>" not in html
+    assert ("regression: p99 900 ms" in printed) == same
+    assert ("load.json is of another commit, 0123456789: the report leaves it out" in printed) != same

@@ -3,14 +3,14 @@
 import subprocess
 import sys
 
-from plumbline.loading.locust_run import MODULE
+from plumbline.loading.locust_run import MODULES
 
 
 def test_only_this_machine_and_allowed_hosts_are_used() -> None:
     """IP addresses of documentation, for which nobody asks DNS. A worker from elsewhere learns late what is allowed."""
     code = f"""
 import sys
-sys.path.insert(0, {str(MODULE.parent)!r})
+sys.path.insert(0, {str(MODULES[0].parent)!r})
 from plumbline_open_loop import Hosts
 import socket
 problems = []

@@ -1,4 +1,4 @@
-"""The rates of both sides over time."""
+"""The rates of both sides over time, and the cores."""
 
 import random
 
@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from plumbline.load_settings import LoadBudgets, LoadSettings, LoadStage
-from plumbline.loading.plan import plan_windows
+from plumbline.loading.plan import number_of_processes, plan_windows, split_cores
 
 
 def test_one_side_gets_each_stage_as_a_whole() -> None:
@@ -43,6 +43,31 @@ def test_both_sides_get_the_same_arrivals_in_windows_of_equal_length_in_random_o
 def test_nonsense_is_refused(raw: dict[str, object], problem: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=problem):
         msgspec.convert(raw, LoadSettings)
+
+
+@pytest.mark.parametrize(
+    ("rate_per_s", "cores", "for_locust", "for_others"),
+    [
+        (50, [0, 1], [0], [1]),
+        (1000, [0, 1], [0], [1]),
+        (400, [0, 1, 2, 3], [0, 1], [2, 3]),
+        (401, [4, 5, 6, 7, 8], [4, 5, 6], [7, 8]),
+        (5000, [0, 1, 2, 3], [0, 1, 2], [3]),
+        (50, [3], [], []),  # one core for all
+        (50, [], [], []),  # not known, as on macOS
+    ],
+)
+def test_locust_has_cores_of_its_own_and_leaves_one(
+    rate_per_s: float, cores: list[int], for_locust: list[int], for_others: list[int]
+) -> None:
+    processes = number_of_processes(LoadSettings(rate_per_s=rate_per_s), len(cores))
+    assert split_cores(cores, processes) == (for_locust, for_others)
+
+
+def test_more_processes_than_cores_are_not_pinned() -> None:
+    settings = LoadSettings(processes=4)
+    assert number_of_processes(settings, 2) == 4
+    assert split_cores([0, 1], 4) == ([], [])
 
 
 def test_users_follow_the_rate_within_limits() -> None:

@@ -7,7 +7,9 @@ import pytest
 from msgspec.structs import replace
 
 from plumbline.load_settings import LoadBudgets, LoadSettings, LoadStage
-from plumbline.loading.figures import Figures
+from plumbline.loading.figures import Figures, figures_of
+from plumbline.loading.plan import Window
+from plumbline.loading.rows import TICK_S, ArrivalRow, RequestRow, Rows, TickRow, merged
 from plumbline.loading.verdict import (
     Change,
     Finding,
@@ -47,6 +49,45 @@ def test_delays_of_the_generator_do_not_break_a_budget() -> None:
     assert judge_head([figures(generator_late_ms=15, p99_ms=96)], SETTINGS)[0].verdict == "regression"
     busy = figures(generator_late_ms=15, waited_share=0.3, p99_ms=4000, on_time_s=[0.09] * 700)
     assert "no user was free" in validity(busy, SETTINGS)
+
+
+def test_stalls_of_the_generator_do_not_break_a_budget() -> None:
+    [p99, _] = judge_head([figures(p99_ms=500, unstalled_ms={"p99": 20}, stalled=3)], SETTINGS)
+    assert p99.verdict == "inconclusive"
+    assert "p99 500 ms, the budget is 50 ms, but up to 480 ms may be the load generator's own" in p99.text
+    slow = figures(p99_ms=500, unstalled_ms={"p99": 60}, stalled=3)
+    assert judge_head([slow], SETTINGS)[0].verdict == "regression"
+    [_, errors] = judge_head([figures(error_share=0.02, stalled_error_share=0.015)], SETTINGS)
+    assert errors.verdict == "inconclusive"
+    assert "the load generator stalled during some of them" in errors.text
+    assert judge_head([figures(error_share=0.02, stalled_error_share=0.005)], SETTINGS)[1].verdict == "regression"
+
+
+def test_a_stall_of_the_generator_with_few_users() -> None:
+    """500 ms of 60 s are too few to make the run invalid. At 2 requests a second, p95 shows them all the same."""
+    window = Window("head", 0, 0, 0.0, 60.0, 2.0, 1, 0.0)
+    stalls = [(10.0, 0.2), (20.0, 0.2), (30.0, 0.15)]
+    ticks = [TickRow(number * TICK_S, 0.0) for number in range(3000)]
+    for at_s, late_s in stalls:
+        ticks = [one for one in ticks if not at_s <= one.at_s < at_s + late_s] + [TickRow(at_s, late_s)]
+    requests = [RequestRow(number / 2, 0.0, 0.005, "/", "") for number in range(120)]
+    late = [
+        RequestRow(at_s + offset, late_s - offset, 0.005, "/", "")
+        for at_s, late_s in stalls
+        for offset in (0, 0.04, 0.08)
+    ]
+    arrivals = [ArrivalRow(one.due_s, one.late_s, False) for one in requests]
+    rows = merged([Rows(arrivals=arrivals, requests=[*requests, *late], ticks=ticks)], 20)
+    settings = LoadSettings(rate_per_s=2, budgets=LoadBudgets(p95_ms=50))
+    found = judge_head([figures_of(rows, [window], 20)], settings)
+    assert [one.verdict for one in found] == ["inconclusive", "pass"]
+
+
+def test_stalls_of_the_generator_do_not_count_in_a_comparison() -> None:
+    windows = [
+        (base, replace(head, p99_ms=500, unstalled_ms={"p99": head.p99_ms})) for base, head in pairs(*[1.0] * 30)
+    ]
+    assert change_of(compare({0: windows}, SETTINGS, 0.01), "p99").verdict == "pass"
 
 
 def test_too_few_users_are_not_taken_for_a_slow_application() -> None:
@@ -109,11 +150,17 @@ def test_base_and_head_are_compared_by_windows(windows: list[tuple[Figures, Figu
     assert change_of(changes, "p99").verdict == verdict
 
 
+def test_two_windows_that_differ_much_have_a_wide_interval() -> None:
+    windows = [(figures(p99_ms=1), figures(p99_ms=p99_ms)) for p99_ms in (1, 1e9)]
+    assert change_of(compare({0: windows}, SETTINGS, 0.001), "p99").verdict == "inconclusive"
+
+
 def test_the_interval_is_that_of_student() -> None:
     """Changes of 10, 20 and 30 %: the mean is 20 %, and t of 2 degrees at 1 - 0.04 / 4 is 6.965."""
     windows = [(FIGURES, figures(error_share=share)) for share in (0.1, 0.2, 0.3)]
     found = change_of(compare({0: windows}, SETTINGS, 0.04), "error share")
     assert found.change == pytest.approx(0.2)
+    assert found.high is not None
     assert found.high - found.change == pytest.approx(6.965 * 0.1 / 3**0.5, abs=1e-3)
 
 

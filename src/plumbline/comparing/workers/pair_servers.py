@@ -21,6 +21,7 @@ from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.counting.statements import PREFIX
 from plumbline.measuring.cpu_affinity import set_precedence
 from plumbline.services.address import Address
+from plumbline.services.base import Service
 from plumbline.services.clients import client_errors, redis_client, run_sql
 from plumbline.services.docker_engine import in_background
 from plumbline.services.errors import NotReady, ServiceError, describe
@@ -127,6 +128,10 @@ class PairServers:
 
     def stop(self) -> None:
         wait([in_background(services.stop) for services in (*self._of_each.values(), self._shared)])
+
+    def running(self) -> list[Service]:
+        """Return all servers that have been started."""
+        return [one for services in (self._shared, *self._of_each.values()) for one in services.running()]
 
     def scrub(self, text: str) -> str:
         """Return a text without the passwords of the servers."""

@@ -1,28 +1,33 @@
 """Makes Locust an open-loop load generator: tasks begin at set times, and requests are timed from then.
 
-Locust loads this file beside the user's locustfile. Its master sends both to workers on other machines, so this file
-imports only Locust and the standard library.
+Locust loads this file and `plumbline_conductor.py` beside the user's locustfile. Its master sends them to workers on
+other machines, so they import only Locust and the standard library.
 
 Each idle user takes the next arrival and runs one task when it is due. If all users are busy, arrivals wait. A request
 is late by as much as its task, so a server that stalls shows in the times of all requests that were due meanwhile
-(coordinated omission, see Gil Tene, "How NOT to Measure Latency", 2015).
+(coordinated omission, see Gil Tene, "How NOT to Measure Latency", 2015). A later request of a task is due when the
+answer to the one before has come and the user's own wait is over. If this process wakes the user too late, the request
+is late by that.
 """
 
 import contextlib
 import ipaddress
 import json
+import math
 import os
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import gevent
 from gevent.event import Event
 from locust import TaskSet, events
 from locust.exception import InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopUser
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import MasterRunner
 from locust.user.task import DefaultTaskSet
 
 FOLDER = "PLUMBLINE_LOAD"  # the variable with the folder of the plan and the rows
@@ -47,11 +52,6 @@ def arrivals(windows: Iterable[tuple[float, float, float, int]], part: int, part
             if number % parts == part:
                 yield due_s, end_s
             number += 1
-
-
-def read_plan(folder: Path) -> dict[str, Any]:
-    plan: dict[str, Any] = json.loads((folder / "plan.json").read_text("utf-8"))
-    return plan
 
 
 def text_of(error: BaseException) -> str:
@@ -106,22 +106,59 @@ class Hosts:
         return ""
 
 
+class Oversleeping:
+    """The seconds by which the greenlets of tasks have slept too long since each was last asked."""
+
+    def __init__(self, is_of_task: Callable[[], bool]) -> None:
+        self._hub: Any = gevent.get_hub()
+        self._is_of_task = is_of_task
+        self._late: WeakKeyDictionary[Any, list[tuple[float, float]]] = WeakKeyDictionary()  # when awake, how late
+        self._timer = type(self._hub.loop.timer(0))
+        # Each `time.sleep` and `gevent.sleep` comes here, under whatever name a locustfile has imported it.
+        self._wait, self._hub.wait = self._hub.wait, self._timed
+
+    def pop(self, before_s: float = math.inf) -> float:
+        """Return the seconds of the current greenlet before a time of `time.perf_counter`, and begin anew."""
+        return sum(late_s for awake_s, late_s in self._late.pop(gevent.getcurrent(), ()) if awake_s <= before_s)
+
+    def _timed(self, watcher: Any) -> Any:
+        if not isinstance(watcher, self._timer):
+            return self._wait(watcher)
+        end_s = time.perf_counter() + watcher.at
+        result = self._wait(watcher)
+        if self._is_of_task():
+            awake_s = time.perf_counter()
+            self._late.setdefault(gevent.getcurrent(), []).append((awake_s, max(0.0, awake_s - end_s)))
+        return result
+
+
+@dataclass
+class Task:
+    """A task that has been given an arrival. Times are in seconds since the begin."""
+
+    name: str
+    due_s: float
+    late_s: float | None = None  # None until it begins
+    answered_s: float = math.inf  # when its first answer came
+
+
 class OpenLoop:
     """The arrivals of this process, and the rows about them that have not been sent yet.
 
     A row of `arrivals` has the time when the arrival was due, how late its task began (None if never), and whether no
-    user was free. A row of `requests` has when its arrival was due, how late the task began, the time of the answer,
-    its name, and the error or "". A row of `ticks` has a time, and how late a timer was then. All are in seconds.
+    user was free. A row of `requests` has when it was due, how late it was sent, the time of the answer, its name, and
+    the error or "". A row of `ticks` has a time, and how late a timer of TICK_S was then. All are in seconds.
     """
 
     def __init__(self, environment: Any) -> None:
         self.environment = environment
         self.hosts = Hosts(self._end)
+        self.overslept = Oversleeping(lambda: self.task() is not None)
         self.ready: set[Any] = set()  # users
         self.begun = Event()
         self.rows: dict[str, list[list[Any]]] = {}
         self._clear()
-        self._open: dict[Any, list[Any]] = {}  # by greenlet: when due, how late, whether a request was timed, task
+        self._open: dict[Any, Task] = {}  # by greenlet
         self._arrivals: Iterator[Arrival] = iter(())
         self._begin_s = 0.0
 
@@ -141,11 +178,12 @@ class OpenLoop:
         self.begun.wait()
         me = gevent.getcurrent()
         due_s, waited = self._take()
-        self._open[me] = current = [due_s, None, False, name]
+        self._open[me] = current = Task(name, due_s)
         try:
             gevent.sleep(max(0.0, due_s - self._now_s()))
-            current[1] = late_s = self._now_s() - due_s
+            current.late_s = late_s = self._now_s() - due_s
             self.rows["arrivals"].append([due_s, late_s, waited])
+            self.overslept.pop()  # it is part of `late_s`
             task()
         except NO_ERRORS:
             raise
@@ -157,19 +195,30 @@ class OpenLoop:
             self._open.pop(me, None)
 
     def request(self, response_time: float, exception: BaseException | None, name: str) -> None:
-        """Record a request. The first one of a task is as late as the task, the others follow an answer."""
+        """Record a request. The first one of a task is as late as the task. Any is late if its user overslept."""
         if not self.begun.is_set():
             return
         now_s, took_s = self._now_s(), response_time / 1000
-        due_s, late_s, is_timed, _ = current = self._open.get(gevent.getcurrent()) or [now_s - took_s, 0.0, True, name]
-        current[2] = True
+        sent_s = now_s - took_s
+        late_s = self.overslept.pop(self._begin_s + sent_s)
+        if (task := self.task()) and sent_s < task.answered_s:  # also if it sends several at once
+            late_s += task.late_s or 0.0
+            task.answered_s = min(task.answered_s, now_s)
         error = text_of(exception) if exception else ""
-        self.rows["requests"].append([due_s, 0.0 if is_timed else late_s, took_s, writable(str(name)), error])
+        self.rows["requests"].append([sent_s - late_s, late_s, took_s, writable(str(name)), error])
 
     def failed(self, exception: BaseException) -> None:
         """End the run if a user fails before the begin, as in `on_start`."""
         if not self.begun.is_set():
             self._end(f"a Locust user failed: {text_of(exception)}")
+
+    def task(self) -> Task | None:
+        """Return the task of this greenlet, or of the one that has spawned it."""
+        one = gevent.getcurrent()
+        while one is not None and one not in self._open:
+            spawning = getattr(one, "spawning_greenlet", None)
+            one = spawning() if spawning else None
+        return self._open.get(one)
 
     def _end(self, problem: str) -> None:
         """End the run, which says nothing about the application."""
@@ -208,12 +257,13 @@ class OpenLoop:
                 self._send()
         for arrival in self._arrivals:
             self._missed(*arrival)
-        for due_s, late_s, _, name in self._open.values():
-            if late_s is None:
-                self._missed(due_s, end_s)
+        for task in self._open.values():
+            if task.late_s is None:
+                self._missed(task.due_s, end_s)
                 continue
             error = f"no answer within {answer_limit_s:g} s after the last arrival"
-            self.rows["requests"].append([due_s, late_s, now_s - due_s - late_s, name, error])
+            took_s = now_s - task.due_s - task.late_s
+            self.rows["requests"].append([task.due_s, task.late_s, took_s, task.name, error])
         self._send()
         self.environment.runner.send_message("plumbline_done", {})
 
@@ -226,59 +276,6 @@ class OpenLoop:
         self.rows = {"arrivals": [], "requests": [], "ticks": []}
 
 
-class Conductor:
-    """The master, or the only process: begins when all users are ready, writes the rows, and ends Locust."""
-
-    def __init__(self, environment: Any, folder: Path) -> None:
-        self._runner = environment.runner
-        self._folder = folder
-        self._plan = read_plan(folder)
-        self._ready: dict[str, int] = {}  # users by worker
-        self._done: set[str] = set()
-        self._problem = ""
-        self._parent = os.getppid()
-        self._rows = (folder / "rows.jsonl").open("w", encoding="utf-8")
-        self._runner.register_message("plumbline_ready", self._on_ready)
-        self._runner.register_message("plumbline_rows", self._on_rows)
-        self._runner.register_message("plumbline_done", lambda msg, **_: self._done.add(msg.node_id))
-        self._runner.register_message("plumbline_problem", self._on_problem)
-
-    def conduct(self) -> None:
-        if self._until(lambda: sum(self._ready.values()) >= self._plan["users"]):
-            (self._folder / "ready").touch()
-            if self._until((self._folder / "go").exists):
-                begin = json.loads((self._folder / "go").read_text("ascii"))
-                names = sorted(self._ready)
-                for part, name in enumerate(names):
-                    plan = {**self._plan, "part": part, "parts": len(names), "in_s": begin - time.time()}
-                    self._runner.send_message("plumbline_begin", plan, *([] if name == "local" else [name]))
-                self._until(lambda: self._done >= {*names})
-        self._rows.close()
-        (self._folder / "end").write_text(self._problem, "utf-8")
-        self._runner.quit()
-
-    def _until(self, is_over: Any) -> bool:
-        """Wait. Return False if a worker is lost, or the process that started this one."""
-        while not is_over() and not self._problem:
-            gevent.sleep(POLL_S)
-            if os.getppid() != self._parent:
-                self._problem = "Plumbline has ended"
-            if isinstance(self._runner, MasterRunner):
-                missing = {client.id for client in self._runner.clients.missing}
-                if lost := len({*self._ready} - ({*self._runner.clients} - missing) - self._done):
-                    self._problem = f"{lost} of {len(self._ready)} Locust workers died"
-        return not self._problem
-
-    def _on_ready(self, msg: Any, **_: Any) -> None:
-        self._ready[msg.node_id] = msg.data["users"]
-
-    def _on_rows(self, msg: Any, **_: Any) -> None:
-        self._rows.write(json.dumps(msg.data) + "\n")
-
-    def _on_problem(self, msg: Any, **_: Any) -> None:
-        self._problem = self._problem or msg.data["text"]  # others follow from the first one
-
-
 def report_ready(loop: OpenLoop) -> None:
     while not loop.begun.is_set():
         loop.environment.runner.send_message("plumbline_ready", {"users": len(loop.ready)})
@@ -289,14 +286,12 @@ def take_over(environment: Any, **_: Any) -> None:
     """Replace the pace of all users by arrivals."""
     runner = environment.runner
     environment.shape_class = None
-    if not isinstance(runner, WorkerRunner):
-        conductor = Conductor(environment, Path(os.environ[FOLDER]))
-        gevent.spawn(conductor.conduct)
     if isinstance(runner, MasterRunner):
         return
     loop = OpenLoop(environment)
     if FOLDER in os.environ:  # not from elsewhere
-        loop.hosts.allow(read_plan(Path(os.environ[FOLDER]))["hosts"])
+        plan = json.loads(Path(os.environ[FOLDER], "plan.json").read_text("utf-8"))
+        loop.hosts.allow(plan["hosts"])
     runner.register_message("plumbline_begin", lambda msg, **_: loop.begin(msg.data))
     hooks.request.add_listener(
         lambda response_time, exception, name, **_: loop.request(response_time or 0.0, exception, name)
@@ -315,8 +310,16 @@ def take_over(environment: Any, **_: Any) -> None:
 
     for owner in (TaskSet, DefaultTaskSet):
         owner.execute_task = paced(owner.execute_task)  # type: ignore[method-assign]
-    # The next arrival, not `wait_time`, decides when a user goes on.
-    TaskSet.wait = lambda _: gevent.sleep(0)  # type: ignore[method-assign]
+    waits: Any = TaskSet.wait
+
+    def wait(tasks: TaskSet) -> None:
+        """Wait if a task calls this. Between tasks, the next arrival, not `wait_time`, decides when a user goes on."""
+        if loop.task():
+            waits(tasks)
+        else:
+            gevent.sleep(0)
+
+    TaskSet.wait = wait  # type: ignore[method-assign]
 
 
 hooks.init.add_listener(take_over)

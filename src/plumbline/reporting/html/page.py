@@ -30,8 +30,18 @@ from plumbline.results.schema import Results
 _NOTICE = "/* Vega, Vega-Lite, vega-embed: University of Washington Interactive Data Lab, BSD 3-Clause License */\n"
 
 
-def render(results: Results, baseline: Results | None, history: Sequence[Results], branch: Sequence[Run] = ()) -> str:
-    """Return the page. `history` holds earlier runs, and `branch` the history of the default branch, oldest first."""
+def render(
+    results: Results,
+    baseline: Results | None,
+    history: Sequence[Results],
+    branch: Sequence[Run] = (),
+    beside: Sequence[Markup] = (),
+) -> str:
+    """Return the page.
+
+    `history` holds earlier runs, and `branch` the history of the default branch, oldest first. `beside`: sections of
+    other tests.
+    """
     measured = f"{results.project or 'performance'} {results.environment.commit[:7]}"
     title = f"{content.title(results)}: {measured}"
     runs = [
@@ -44,6 +54,7 @@ def render(results: Results, baseline: Results | None, history: Sequence[Results
     )
     sections = [
         section("Failed tests", *failed),
+        *beside,
         section("Notes", listed(content.notes(results) + content.skipped_tests(results))),
         *_benchmarks(results, baseline, history, branch),
         _environment(results),
