@@ -10,10 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from markdown_it import MarkdownIt
 from msgspec.structs import replace
 
+from plumbline.loading.figures import Figures
+from plumbline.loading.results import LoadResults, SideResults, blocks, marked, read_load
+from plumbline.loading.verdict import Change, Finding
 from plumbline.reporting import github
 from plumbline.results.files import ResultsError, decode_results, dump_results
 from plumbline.results.schema import BudgetResult, CountGrowth, Kind, Reason, TestOutcome, UnjudgedPackage
@@ -206,7 +210,7 @@ HOSTILE = [
     "-----",
     "",
 ]
-TITLES = {"❌ Regression", "❌ Invalid", "What failed", "Failed tests", "Notes", "Last 3 runs on CODE"}
+TITLES = {"❌ Regression", "❌ Invalid", "❌ Load test: regression", "What failed", "Failed tests", "Notes", "Last 3 runs on CODE"}
 TAGS = {f"<{end}{name}>" for name in ("details", "summary", "pre", "code", "br") for end in ("", "/")}
 
 
@@ -227,7 +231,7 @@ def shown(body: str) -> tuple[list[str], list[str], str]:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_comment_of_a_hostile_fork(text: str) -> None:
+def test_comment_of_a_hostile_fork(text: str, tmp_path: Path) -> None:
     """No text of the results has an effect in the comment: no markup, mention, link or reference."""
     slow = benchmark(
         f"{text}1",
@@ -250,8 +254,25 @@ def test_comment_of_a_hostile_fork(text: str) -> None:
     shard = replace(first, verdict="invalid", exit_code=3, commits=0, reasons=reasons[2:], benchmarks=[])
     trend = [replace(first, environment=replace(first.environment, branch="main"))] * 3
 
+    known: dict[str, Any] = {"plumbline": text, "created": text, "commit": text, "command": text, "target": text, "base": text}
+    stage = Figures(rate_per_s=1, measured_s=1, arrivals=1, sent=1, requests=1, errors=[text])
+    tested = LoadResults(
+        **known,
+        verdict="regression",
+        exit_code=1,
+        sides=[SideResults("head", [stage, stage], 1)],
+        findings=[Finding("regression", text, 1)],
+        changes=[Change(text, 1, 1, 1, "regression", 0)],
+        notes=[text],
+    )
+    (tmp_path / "load.json").write_bytes(msgspec.json.encode(tested))
+    tested_again = read_load(tmp_path, text)
+    assert isinstance(tested_again, LoadResults)
+    beside = [(marked(tested_again), blocks(tested_again))]
+
     for one in (first, shard):
-        titles, targets, rest = shown(github.markdown(decode_results(dump_results(one).encode(), Path("a")), runs=trend))
+        read = decode_results(dump_results(one).encode(), Path("a"))
+        titles, targets, rest = shown(github.markdown(read, runs=trend, beside=beside))
         assert {*titles} <= TITLES
         assert targets == []
         assert not re.search(r"@\w|://|www\.|#\w|GH-\d", rest.replace("&#", ""), re.IGNORECASE), rest

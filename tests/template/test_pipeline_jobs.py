@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from msgspec.structs import replace
 
 from plumbline.adopting.pipelines import MEASURE, pipelines_at_root
+from plumbline.loading.results import LoadResults
 from plumbline.reporting.github import MOST
 from plumbline.results.files import dump_results, keep_run
 from tests.support.pipelines import (
@@ -210,7 +212,7 @@ def test_github_outputs_of_a_load_test(tmp_path: Path) -> None:
 
 
 def test_github_comment(runner: Runner, tmp_path: Path) -> None:
-    """The Plumbline of the default branch writes it from results.json alone, with the trend of that branch.
+    """The Plumbline of the default branch writes it from results.json and load.json, with the trend of that branch.
 
     A file that cannot be read makes no comment. Nothing in the results is a command to the runner.
     """
@@ -221,6 +223,8 @@ def test_github_comment(runner: Runner, tmp_path: Path) -> None:
     artifact = tmp_path / "artifact" / "perf-results"
     (artifact / "history").mkdir(parents=True)
     (artifact / "report.md").write_text("forged")
+    tested: dict[str, Any] = {"plumbline": "", "created": "", "commit": measured.environment.commit, "command": "nox -s load"}
+    (artifact / "load.json").write_bytes(msgspec.json.encode(LoadResults(**tested, verdict="regression", exit_code=1)))
     (tmp_path / "gh").write_text(f'#!/bin/sh\nrm -rf "$7" && cp -r {artifact.parent} "$7"\n')
     (tmp_path / "gh").chmod(0o755)
     ready = with_nox(runner)
@@ -238,6 +242,7 @@ def test_github_comment(runner: Runner, tmp_path: Path) -> None:
     body = base64.b64decode(done[0].given["report"]).decode()
     assert "| `a.py::test_a`, line 1 | **regression** | " in body
     assert "µs/row" in body
+    assert "### ❌ Load test: regression" in body
     assert "### Last 3 runs on `main`" in body
     assert "forged" not in body
     first, *_, last = done[0].outputs["Render"].splitlines()

@@ -19,7 +19,7 @@ from plumbline.comparing.trees.git import default_branch_in_ci
 from plumbline.installed import top_of
 from plumbline.judging.baseline import find_baseline
 from plumbline.loading.results import LoadResults, as_text, blocks, marked, read_load
-from plumbline.processes import OUTPUT_ENDED, drop_output
+from plumbline.processes import OUTPUT_ENDED, drop_output, printable
 from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_USAGE, explain_command, nox_command
 from plumbline.reporting import github, junit, terminal
 from plumbline.reporting.history import Moved, moved
@@ -64,7 +64,7 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
     runs = runs_on_default_branch(results, earlier_runs(folder, MOST_RECENT), default_branch_in_ci())
     load = read_load(folder, results.environment.commit)
     messages += [load] if isinstance(load, str) and load else []
-    loads = [] if isinstance(load, str) else [redacted(load, project.scrub)]
+    loads = [] if isinstance(load, str) else [redacted(load, lambda text: project.scrub(printable(text)))]
     beside = [(marked(one), blocks(one)) for one in loads]
     write_whole(folder / REPORT, github.markdown(results, runs=runs, along=along, beside=beside))
     write_whole(folder / JUNIT, junit.render(results))
