@@ -328,6 +328,31 @@ def test_a_file_that_exits_when_it_is_imported_is_named(project: Project) -> Non
     assert "INTERNALERROR" not in done.output
 
 
+def test_a_run_that_can_start_no_more_threads_ends_with_its_cause(project: Project) -> None:
+    """As under `ulimit -u`, which does not apply to root."""
+    project.write(
+        "test_exits.py",
+        """\
+import sys
+import threading
+
+
+def refuse(_thread):
+    raise RuntimeError("can't start new thread")
+
+
+threading.Thread.start = refuse
+sys.exit(0)
+""",
+    )
+
+    done = project.run("ci")
+
+    assert done.code == 3, done.output
+    assert "INVALID: tests/performance/test_exits.py, line 10, exits with sys.exit(0)" in done.output
+    assert "Traceback" not in done.output
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [("import no_such_package\n", "No module named 'no_such_package'"), ("def test_a(:\n", "SyntaxError")],

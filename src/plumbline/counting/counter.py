@@ -25,8 +25,9 @@ from plumbline.counting.families import (
 )
 from plumbline.counting.holds import LoopHolds
 from plumbline.counting.memory import MemoryReader
+from plumbline.counting.postgres_statements import PostgresStatements
 from plumbline.counting.probes import ProbeSource, Reader, probed_in
-from plumbline.counting.servers import PostgresStatements, RedisCommands
+from plumbline.counting.redis_commands import RedisCommands
 from plumbline.counting.sockets import SocketSource, SocketWatch, peers_of
 from plumbline.results.schema import CallSite, Counts
 from plumbline.services.services import Services

@@ -221,7 +221,10 @@ class RunContext:
         self._session = session
         patience = threading.Timer(TEARDOWN_LIMIT_S, self.at_stop.close)
         if self.exit_code is not None:
-            patience.start()
+            try:
+                patience.start()
+            except RuntimeError:  # no more threads, as under `ulimit -u`
+                self.at_stop.close()
         try:
             return (yield)
         except BaseException as error:

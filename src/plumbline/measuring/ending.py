@@ -1,5 +1,6 @@
 """Ends a pytest process that has finished but is kept alive by a thread or an exit handler."""
 
+import contextlib
 import os
 import sys
 import threading
@@ -18,7 +19,8 @@ def end_within_seconds(exit_code: int, report: Callable[[str], object]) -> None:
 
     At its end, Python waits for non-daemon threads, jobs of executors and child processes.
     """
-    threading.Thread(target=_watch, args=(exit_code, report), name="plumbline-end", daemon=True).start()
+    with contextlib.suppress(RuntimeError):  # no more threads, as under `ulimit -u`: the command has a limit of its own
+        threading.Thread(target=_watch, args=(exit_code, report), name="plumbline-end", daemon=True).start()
 
 
 def _watch(exit_code: int, report: Callable[[str], object]) -> None:

@@ -13,7 +13,7 @@ import redis
 from redis.asyncio import Redis
 
 from plumbline.counting import counter as module
-from plumbline.counting import servers
+from plumbline.counting import redis_commands
 from plumbline.counting.counter import Counter
 from plumbline.counting.families import (
     BLOCKING,
@@ -27,7 +27,7 @@ from plumbline.counting.families import (
     STORED,
     CannotCount,
 )
-from plumbline.counting.servers import RedisCommands
+from plumbline.counting.redis_commands import RedisCommands
 from plumbline.results.schema import Counts
 from plumbline.services.services import Services
 from tests.unit.counting.conftest import Count, Pass, held
@@ -127,13 +127,79 @@ async def test_too_many_keys_are_not_measured(
 ) -> None:
     """A note says so, and the other counts remain."""
     await client.mset({"key:1": "1", "key:2": "2"})
-    monkeypatch.setattr(servers, "MOST_KEYS", 1)
+    monkeypatch.setattr(redis_commands, "MOST_KEYS", 1)
 
     found = await count(lambda: client.set("key:1", "1"))
 
     assert found.same["redis.changes"] == 1
     assert STORED not in {*found.same, *found.families}
     assert counter.notes == ["the bytes that Redis stores can't be counted: there are more than 1 keys"]
+
+
+async def test_keys_in_another_database_are_stored_too(count: Count, counting: Services) -> None:
+    assert counting.redis is not None
+    numbers = itertools.count(10_000)
+    async with Redis.from_url(counting.redis.address.with_database("3").url) as other:
+        found = await count(lambda: other.set(f"key:{next(numbers)}", "x" * 100))
+
+    assert 100 < found.same[STORED] < 300
+
+
+async def test_changes_of_databases_that_are_too_large_are_noted(
+    counter: Counter, count: Count, counting: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert counting.redis is not None
+    numbers = itertools.count(20_000)
+    async with Redis.from_url(counting.redis.address.with_database("3").url) as other:
+        await other.mset({f"key:{number}": "1" for number in range(10)})
+        async with Redis.from_url(counting.redis.address.url) as own:
+            await own.flushdb()
+        monkeypatch.setattr(redis_commands, "MOST_KEYS", 1)
+        found = await count(lambda: other.set(f"key:{next(numbers)}", "x" * 100))
+
+    assert STORED not in {*found.same, *found.varying, *found.families}
+    assert "the bytes that Redis stores can't be counted: other databases change" in counter.notes[0]
+
+
+async def test_a_key_that_expires_between_rounds_is_stored_anew(counter: Counter, client: Redis) -> None:
+    """Redis counts no change when it expires."""
+    rounds = Pass(counter)
+    for timer in rounds:
+        while await client.exists("short"):
+            pass
+        with timer:
+            await client.set("short", "x" * 1000, px=500)
+
+    assert rounds.counts.same[STORED] > 1000
+
+
+async def test_bytes_are_not_counted_if_a_key_expires_in_a_round(counter: Counter, client: Redis) -> None:
+    rounds = Pass(counter)
+    for timer in rounds:
+        await client.set("short", "x" * 1000, px=50)
+        with timer:
+            while await client.exists("short"):
+                pass
+            await client.set("key", "x")
+
+    assert STORED not in {*rounds.counts.same, *rounds.counts.varying, *rounds.counts.families}
+    assert counter.notes == ["the bytes that Redis stores can't be counted: keys expired meanwhile"]
+
+
+async def test_changes_are_not_counted_if_redis_saves_its_data(counter: Counter, count: Count, client: Redis) -> None:
+    """Bytes are: the new key was not there before."""
+    numbers = itertools.count(30_000)
+
+    async def save() -> None:
+        await client.set(f"key:{next(numbers)}", "x" * 100)
+        await client.save()
+
+    found = await count(save)
+
+    assert 100 < found.same[STORED] < 300
+    assert not {KEYS, "redis.changes", "redis.keys_read"} & {*found.same, *found.varying, *found.families}
+    [note] = counter.notes
+    assert note.startswith("the keys that Redis reads and changes can't be counted: it saved its data meanwhile")
 
 
 async def test_one_query_turned_into_many(count: Count, database: asyncpg.Connection) -> None:

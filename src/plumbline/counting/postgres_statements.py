@@ -1,4 +1,4 @@
-"""Counts taken from the run's servers: Redis commands and what they do, SQL statements and what they read."""
+"""The statements in the log of a PostgreSQL server, and the rows and buffers that they read."""
 
 import asyncio
 import contextlib
@@ -8,23 +8,11 @@ import socket
 import struct
 import time
 from collections import Counter as Tally
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from plumbline.counting.families import (
-    BUFFERS,
-    CHANGES,
-    COMMANDS,
-    CPU,
-    KEYS,
-    KEYS_READ,
-    ROWS,
-    STATEMENTS,
-    STORED,
-    CannotCount,
-    Numbers,
-)
+from plumbline.counting.families import BUFFERS, ROWS, STATEMENTS, CannotCount, Numbers
 from plumbline.counting.plans import Read, read_between, read_by
 from plumbline.counting.statements import (
     Executed,
@@ -37,13 +25,12 @@ from plumbline.counting.statements import (
 )
 from plumbline.measuring.connections import KEPT_CONNECTION_NAME
 from plumbline.services.base import Service
-from plumbline.services.clients import client_errors, redis_client
+from plumbline.services.clients import client_errors
 
-if TYPE_CHECKING:  # optional packages
+if TYPE_CHECKING:  # an optional package
     import asyncpg
-    import redis
 
-REDIS_LIMIT_S, POSTGRES_LIMIT_S = 1.0, 3.0
+LIMIT_S = 3.0
 LIMITS_MS = {"statement_timeout": "1000", "lock_timeout": "200"}
 RELOAD_S = 0.001
 LOGGING = "SELECT current_setting('log_min_duration_statement'), current_setting('autovacuum')"
@@ -67,154 +54,7 @@ OWN_FUNCTIONS = """
     WHERE pronamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
 """
 
-# Sections of INFO, so that the time between is that of the round and the commands of the others are left out.
-AT_ENTER = ["stats", "persistence", "commandstats", "cpu"]
-AT_LEAVE = AT_ENTER[::-1]
-INFO_FIGURES = {
-    "keyspace_hits": (KEYS_READ, 1.0),
-    "keyspace_misses": (KEYS_READ, 1.0),
-    "rdb_changes_since_last_save": (CHANGES, 1.0),
-    "used_cpu_user": (CPU, 1e6),
-    "used_cpu_sys": (CPU, 1e6),
-}
-OWN_CPU_TRIES = 5
-# Commands that wait for keys, until a time limit.
-WAITING = {
-    f"redis.command {name}"
-    for name in (
-        *("XREADGROUP", "XREAD", "BLPOP", "BRPOP", "BRPOPLPUSH", "BLMOVE"),
-        *("BLMPOP", "BZPOPMIN", "BZPOPMAX", "BZMPOP"),
-    )
-}
-MOST_IDLE_S = 5.0
-MOST_KEYS = 10_000
-# With MEMORY USAGE of each key, and each of its elements. -1 if there are too many keys.
-BYTES_OF_KEYS = """
-    if redis.call('DBSIZE') > tonumber(ARGV[1]) then return -1 end
-    local cursor, bytes, seen = '0', 0, {}
-    repeat
-        local found = redis.call('SCAN', cursor, 'COUNT', 1000)
-        cursor = found[1]
-        for _, key in ipairs(found[2]) do
-            if not seen[key] then bytes = bytes + (redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 0) or 0) end
-            seen[key] = true
-        end
-    until cursor == '0'
-    return bytes
-"""
-
 T = TypeVar("T")
-
-
-class RedisCommands:
-    """Counts the commands of a Redis server by INFO, including rejected ones and those of scripts, and what they do.
-
-    Keys read are those that a command has looked up, whether they exist or not. Changes are as Redis counts them: of
-    keys, fields and elements. Bytes stored are by how much all keys have grown. The processor time is not exact.
-    """
-
-    def __init__(self, service: Service, note: Callable[[str], None]) -> None:
-        self.families = [COMMANDS, KEYS, STORED]
-        self._service = service
-        self._note = note
-        self._client: redis.Redis | None = None
-        self._before: Numbers = {}
-        self._stored = -1.0, 0.0  # the number of changes when all keys were measured last, and their bytes
-        self._own_cpu_us = 0.0  # of `enter` and `leave` themselves
-        self._rounds: list[Numbers] = []
-        self._entered_s, self._longest_s = 0.0, 0.0
-
-    def begin(self) -> None:
-        self.families = [COMMANDS, KEYS, STORED]
-        self._longest_s = 0.0
-        address = self._service.address
-        if self._client is None or self._client.get_connection_kwargs()["port"] != address.port:
-            self._client = redis_client(address.url, REDIS_LIMIT_S, client_name=KEPT_CONNECTION_NAME)
-            self._client.set_response_callback("INFO", bytes)
-            self._stored = -1.0, 0.0
-            empty = []
-            for _ in range(OWN_CPU_TRIES):
-                before = self._figures(AT_ENTER)
-                empty.append(self._figures(AT_LEAVE)[CPU] - before[CPU])
-            self._own_cpu_us = min(empty)
-        self._rounds = []
-
-    def enter(self) -> None:
-        self._before = self._figures(AT_ENTER)
-        if self._measure_stored(self._before[CHANGES]):
-            self._before = self._figures(AT_ENTER)
-        self._entered_s = time.monotonic()
-
-    def leave(self) -> None:
-        self._longest_s = max(self._longest_s, time.monotonic() - self._entered_s)
-        after, stored = self._figures(AT_LEAVE), self._stored[1]
-        self._measure_stored(after[CHANGES])
-        numbers = {name: total - self._before.get(name, 0) for name, total in after.items()}
-        numbers["redis.command INFO"] -= 3  # since the first was answered that counts commands
-        numbers[CPU] -= self._own_cpu_us
-        if STORED in self.families:
-            numbers[STORED] = self._stored[1] - stored
-        self._rounds.append({name: number for name, number in numbers.items() if number > 0})
-
-    def end(self) -> list[Numbers]:
-        left_out = {STORED} - {*self.families}
-        return [{name: n for name, n in one.items() if name not in left_out} for one in self._rounds]
-
-    def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
-
-    def idle_s(self) -> float:
-        """Return how long to count without the test: not at all unless each round had a command that waits for keys.
-
-        A worker repeats such a command, more often in longer rounds. In twice the time of a round it does so again.
-        """
-        repeated = all(any(name in WAITING for name in one) for one in self._rounds)
-        return min(2 * self._longest_s, MOST_IDLE_S) if repeated and self._rounds else 0.0
-
-    def _figures(self, sections: Sequence[str]) -> Numbers:
-        """Return the totals of these sections of INFO."""
-        numbers: Numbers = {}
-        for answer in self._ask(sections):
-            for line in answer.decode().splitlines():
-                name, _, value = line.partition(":")
-                if name.startswith("cmdstat_"):
-                    calls = dict(one.split("=") for one in value.split(","))
-                    command = name.removeprefix("cmdstat_").replace("|", " ").upper()
-                    numbers[f"redis.command {command}"] = int(calls["calls"]) + int(calls.get("rejected_calls", 0))
-                elif name in INFO_FIGURES:
-                    total, factor = INFO_FIGURES[name]
-                    numbers[total] = numbers.get(total, 0.0) + float(value) * factor
-        return numbers
-
-    def _ask(self, sections: Sequence[str]) -> list[bytes]:
-        assert self._client is not None
-        try:
-            with self._client.pipeline(transaction=False) as pipeline:
-                for section in sections:
-                    pipeline.info(section)
-                return pipeline.execute()
-        except client_errors("redis") as error:
-            raise CannotCount(f"some Redis commands weren't counted: {error}") from None
-
-    def _measure_stored(self, changes: float) -> bool:
-        """Measure all keys if anything has changed since they were measured last. Return whether Redis was asked."""
-        if self._stored[0] == changes or STORED not in self.families:
-            return False
-        assert self._client is not None
-        try:
-            stored = self._client.eval(BYTES_OF_KEYS, 0, MOST_KEYS)
-        except client_errors("redis") as error:
-            self._leave_out_stored(str(error))
-        else:
-            if stored < 0:
-                self._leave_out_stored(f"there are more than {MOST_KEYS:,} keys")
-            self._stored = (changes, float(stored)) if stored >= 0 else (-1.0, 0.0)
-        return True
-
-    def _leave_out_stored(self, why: str) -> None:
-        self.families.remove(STORED)
-        self._note(f"the bytes that Redis stores can't be counted: {why}")
 
 
 class PostgresStatements:
@@ -241,7 +81,7 @@ class PostgresStatements:
             self._execute("SELECT 1")  # after a restart of the server, this detects the lost connection
         self._execute("ALTER SYSTEM SET log_min_duration_statement = 0")
         self._execute("SELECT pg_reload_conf()")
-        deadline_s = time.monotonic() + POSTGRES_LIMIT_S
+        deadline_s = time.monotonic() + LIMIT_S
         while (found := self._fetch(LOGGING)[0])[0] != "0":
             if time.monotonic() > deadline_s:
                 raise CannotCount("SQL statements can't be counted: [postgres.config] sets log_min_duration_statement")
@@ -263,7 +103,7 @@ class PostgresStatements:
         self._execute("SELECT pg_reload_conf()")
         if not self._marks:
             return []
-        log = self._service.log_since(self._marks[0], self._marks[-1], POSTGRES_LIMIT_S)
+        log = self._service.log_since(self._marks[0], self._marks[-1], LIMIT_S)
         parts = between(of_database(log, self._service.address.database), self._marks)
         if not parts:
             raise CannotCount("some SQL statements weren't counted: PostgreSQL's log doesn't show them")
@@ -285,7 +125,7 @@ class PostgresStatements:
         """Wait until all sessions have been told to reload: the postmaster takes a new connection after that."""
         address = self._service.address
         try:
-            with socket.create_connection((address.host, address.port), POSTGRES_LIMIT_S) as connection:
+            with socket.create_connection((address.host, address.port), LIMIT_S) as connection:
                 connection.sendall(SSL_REQUEST)
                 connection.recv(1)
         except OSError as error:
@@ -355,7 +195,7 @@ class PostgresStatements:
         import asyncpg
 
         async def answer() -> T:
-            async with asyncio.timeout(POSTGRES_LIMIT_S):
+            async with asyncio.timeout(LIMIT_S):
                 if self._connection is None or self._connection.is_closed():
                     settings = {"application_name": KEPT_CONNECTION_NAME, **LIMITS_MS}
                     url = self._service.address.url
@@ -366,5 +206,5 @@ class PostgresStatements:
             return self._thread.submit(self._runner.run, answer()).result()
         except client_errors("postgres") as error:
             raise CannotCount(
-                f"some SQL statements weren't counted: {str(error) or f'no answer within {POSTGRES_LIMIT_S:g} s'}"
+                f"some SQL statements weren't counted: {str(error) or f'no answer within {LIMIT_S:g} s'}"
             ) from None
