@@ -31,6 +31,7 @@ from tests.support.fixtures import MakeServices
 from tests.unit.services.test_embedded import query, server, started
 
 DOCKER = 'backend = "docker"\n'
+VECTORS = "pgvector/pgvector:pg17"
 MISSING = "plumbline.invalid/no-such-image:1"
 
 
@@ -384,6 +385,25 @@ def test_an_image_of_another_name(client: Any, tmp_path: Path) -> None:
     finally:
         services.stop()
         client.images.remove("plumbline.invalid/vectors:pg17")
+
+
+def test_an_image_with_an_extension(make_services: MakeServices) -> None:
+    """The image of the how-to guide, if it is here or can be pulled: it starts, and has pgvector."""
+    engine = Engine()
+    try:
+        engine.require_image(VECTORS)
+    except Unavailable as error:
+        pytest.skip(str(error))
+    finally:
+        engine.close()
+    services = make_services(f'{DOCKER}redis.backend = "off"\npostgres.image = "{VECTORS}"\n')
+    services.begin()
+    services.wait_ready()
+    postgres = server(services.postgres)
+
+    assert postgres.version.startswith("17.")
+    query(postgres.address, "CREATE EXTENSION vector")
+    assert query(postgres.address, "SELECT '[3,4]'::vector <-> '[0,0]'") == 5
 
 
 def test_shared_memory_of_a_container_is_not_needed(running: Services) -> None:
