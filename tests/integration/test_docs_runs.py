@@ -24,6 +24,7 @@ from tests.support.documentation import BLOCKS, DOCS, SUITE, Block, blocks_of, n
 from tests.support.documented import APPLICATIONS, MY_SERVICE
 from tests.support.fixtures import Until
 from tests.support.project import ROOT, Project, sessions, with_lax_budgets
+from tests.support.traces import require_image
 
 FEW_PROCESSES = "gate.baseline_processes = 3"
 MAILER = "example/mailer:1"
@@ -180,17 +181,6 @@ def test_recipes_of_other_services(small: Project, service: str, package: str, t
     assert done.code == 0, done.output
     [benchmark] = small.results()["benchmarks"]
     assert f"{service}.bytes_sent" in {**benchmark["counts"], **benchmark.get("counts_varying", {})}
-
-
-def require_image(name: str) -> None:
-    """Skip the test if no Docker engine answers, or if the image is neither there nor can be pulled."""
-    found = Engine()
-    try:
-        found.require_image(name)
-    except Unavailable as error:
-        pytest.skip(str(error))
-    finally:
-        found.close()
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import yaml
 
 from plumbline.adopting.pipelines import COMMENT, MEASURE
 from tests.support.project import ROOT, Done, Project
+from tests.support.traces import require_image
 from tests.template.copies import write_files
 
 SHOP = {
@@ -227,6 +228,88 @@ def test_an_application_that_is_not_tried(begun: Project) -> None:
 
     assert (done.code, "not tried: main:app: it needs broker: no Docker engine" in done.output) == (3, True)
     assert settings_of(begun)["env"] == {}
+
+
+QUEUE = {
+    "requirements.txt": "celery\nfastapi\n",
+    "tasks.py": """
+        import os
+
+        from celery import Celery
+
+        celery = Celery("shop", broker=os.getenv("BROKER_URL", "amqp://shop:secret@localhost/shop"))
+
+
+        @celery.task
+        def send(name):
+            pass
+        """,
+    "main.py": """
+        from fastapi import FastAPI
+        from pydantic import BaseModel, Field
+
+        from tasks import send
+
+
+        class Mail(BaseModel):
+            name: str = Field(examples=["pen"])
+
+
+        app = FastAPI()
+
+
+        @app.get("/health")
+        def health():
+            return 1
+
+
+        @app.post("/mails", status_code=202)
+        def add(mail: Mail):
+            send.delay(mail.name)
+        """,
+    "compose.yaml": """
+        services:
+          queue:
+            image: rabbitmq:4-alpine
+          search:
+            image: elasticsearch:8.15.0
+        """,
+}
+AMQP = "amqp://{}:{}/"
+
+
+def test_a_worker_of_rabbitmq_without_docker(begun: Project) -> None:
+    """It is left out, and no message reaches a RabbitMQ of the user's. The application is measured."""
+    write_files(begun.root, QUEUE)
+    nowhere = {"DOCKER_HOST": "unix:///nowhere", "PERF_SERVICES": "embedded"}
+
+    done = begun.own_python("-m", "plumbline", "init", "--yes", **nowhere)
+
+    assert done.code == 0, done.output
+    assert "rabbitmq is not started, and neither is the worker of celery (compose.yaml:2: image:" in done.output
+    assert "it needs Docker, but no Docker engine answers: start Docker, and run" in done.output
+    assert "      [services.elasticsearch]\n" in done.output
+    settings = settings_of(begun)
+    assert settings["env"] == {"BROKER_URL": AMQP.format("plumbline", 5672)}
+    assert not {"processes", "services"} & settings.keys()
+    assert begun.verdicts() == {"test_routes.py::test_get[/health]": "new"}
+
+
+def test_a_worker_of_rabbitmq(begun: Project) -> None:
+    """An earlier run had no Docker. Now a message from the application reaches RabbitMQ, and is measured."""
+    require_image("rabbitmq:4-alpine")
+    begun.write("settings.toml", SETTINGS.replace("[env]", f'[env]\nBROKER_URL = "{AMQP.format("plumbline", 5672)}"'))
+
+    done = init(begun, QUEUE, "--yes")
+
+    assert done.code == 0, done.output
+    settings = settings_of(begun)
+    assert settings["env"] == {"BROKER_URL": AMQP.format("{rabbitmq.host}", "{rabbitmq.port}")}
+    image = {"image": "rabbitmq:4-alpine", "port": 5672, "ready": "Server startup complete"}
+    assert settings["services"] == {"rabbitmq": image}
+    assert settings["processes"]["celery"]["command"][:4] == ["celery", "-A", "tasks", "worker"]  # type: ignore[index]
+    assert begun.results()["environment"]["services"]["rabbitmq"] == "docker"
+    assert begun.verdicts()["test_post.py::test_post"] == "new"
 
 
 def test_an_application_that_fails_at_import(begun: Project) -> None:

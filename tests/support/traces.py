@@ -272,6 +272,17 @@ def skip_without_docker() -> None:
         pytest.skip(f"Docker can't be tested: {missing}")
 
 
+def require_image(name: str) -> None:
+    """Skip the test if no Docker engine answers, or if the image is neither there nor can be pulled."""
+    found = Engine()
+    try:
+        found.require_image(name)
+    except Unavailable as error:
+        pytest.skip(str(error))
+    finally:
+        found.close()
+
+
 @functools.cache
 def why_no_docker() -> str:
     """Return why Docker is unavailable, or "". Checked once."""

@@ -80,8 +80,11 @@ def propose(
 
 def _variable(one: FoundVariable, findings: Findings) -> Proposed:
     at_nowhere = nowhere(one.template, findings)
-    value = at_nowhere if findings.no_docker else one.template
-    return Proposed("env", one.name, value, one.seen, at_nowhere if value != at_nowhere else "")
+    if at_nowhere == one.template:
+        return Proposed("env", one.name, one.template, one.seen)
+    if findings.no_docker:
+        return Proposed("env", one.name, at_nowhere, f"{one.seen}; without Docker, nothing may answer there")
+    return Proposed("env", one.name, one.template, one.seen, replaces=at_nowhere)
 
 
 def _is_off_if_empty(one: FoundVariable) -> bool:

@@ -16,7 +16,7 @@ from plumbline.adopting.files.sqlite import FOLDER
 from plumbline.adopting.files.templates import MADE_UP
 from plumbline.adopting.logging_in import LoggedIn, log_in
 from plumbline.adopting.logins import logins
-from plumbline.adopting.routes import PAGES, merge, routes_in
+from plumbline.adopting.routes import PAGES, may_change_something, merge, routes_in
 from plumbline.adopting.starters import MOST_ROUTES, refused_routes
 from plumbline.adopting.tried import Answer, Login, ReadVariable, Route, Stage, Tried
 from plumbline.adopting.variables import Sources, missing_variables, notes_in, read_variables
@@ -64,12 +64,13 @@ def try_application(
 ) -> Tried:
     """Start the servers, `prepare`, the application and the processes, look at them, and stop everything.
 
-    `health_paths`: candidates if `health_path` of the settings does not answer. `python`: the Python of the application
-    if it has its own environment; by default the settings name it. `ask`: whether to send GET requests to the
-    application. `examples`: whether to send POST requests with the examples of its schema, too. `look`: whether to find
-    its routes and settings by an import. `import_from`: more folders for PYTHONPATH. `preferred`: the backends that
-    `auto` prefers. `protected`: SQLite files, relative to `root`, that Python processes may open only if the settings
-    name them. `may_log_in`: whether to sign up and log in, if routes want a login.
+    `health_paths`: candidates if `health_path` of the settings does not answer. If there are some, routes of the
+    application are candidates, too. `python`: the Python of the application if it has its own environment; by default
+    the settings name it. `ask`: whether to send GET requests to the application. `examples`: whether to send POST
+    requests with the examples of its schema, too. `look`: whether to find its routes and settings by an import.
+    `import_from`: more folders for PYTHONPATH. `preferred`: the backends that `auto` prefers. `protected`: SQLite
+    files, relative to `root`, that Python processes may open only if the settings name them. `may_log_in`: whether to
+    sign up and log in, if routes want a login.
     What the project can cause is returned as evidence, and never raised.
     """
     try:
@@ -126,6 +127,8 @@ class _Trial:
         routes = merge(found.get("documents", ()), found.get("routes", ()))
         if app is not None:
             asker = Asker(app, self._root)
+            if health_paths:  # the files may show none that answers
+                health_paths = [*health_paths, *_paths_to_ask(routes)]
             health_path = asker.first_that_answers([_health_path(self._settings), *health_paths])
             if health_path and failed == "application" and self._only_health_path_failed():
                 failed, message = None, ""
@@ -344,6 +347,11 @@ def _refusal(file: str) -> str:
 
 def _health_path(settings: Settings) -> str:
     return settings.app.health_path if settings.app else "/"
+
+
+def _paths_to_ask(routes: Sequence[Route]) -> list[str]:
+    found = [one for one in routes if one.method == "GET" and not one.has_parameters and not may_change_something(one)]
+    return [one.path for one in found[:MOST_ROUTES]]
 
 
 def _secrets_beside(settings: Settings, folders: Sequence[str], environ: Mapping[str, str]) -> frozenset[Secret]:

@@ -1,4 +1,4 @@
-"""Files of the suite, and the lock file, that git ignores: pipelines lack them."""
+"""Files of the suite that git ignores, so that pipelines lack them, and files that it should ignore."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -13,6 +13,7 @@ from plumbline.project import SUITE
 COPIED = (SUITE, "noxfile.py", "perf-noxfile.py", ".copier-answers.plumbline.yml", *PIPELINES)
 SUFFIXES = {".py", ".toml", ".txt", ".json", ".yml", ".md"}  # others are made by tools, such as `.pyc`
 CACHES = {"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache"}
+MADE = ("__pycache__/", "*.egg-info/")
 LOCKS = (*LOCK_FILES, *UNKNOWN_LOCK_FILES)
 
 
@@ -54,6 +55,20 @@ def lock_notes(root: Path) -> list[str]:
 def suite_lines(root: Path) -> list[str]:
     """Return a line for each file of the suite that git ignores, and what to do about it."""
     return [f"git ignores {one.path} ({one.rule}), so pipelines lack it: {one.advice}" for one in ignored_files(root)]
+
+
+def made_lines(root: Path) -> list[str]:
+    """Return what to do if `git add .` in the project `root` would take what Python and setuptools write."""
+    lines = []
+    for rule in MADE:
+        try:
+            git = Git(root)
+            found = git.names("--others", "--exclude-standard", "--", f":(glob){git.prefix}**/{rule}*")
+        except NoBase:
+            return []
+        folders = [f"{PurePosixPath(one).parent}/" for one in found]
+        lines += [f"`git add .` would add {one}: add the line `{rule}` to .gitignore" for one in folders[:1]]
+    return lines
 
 
 def _ignored(root: Path, names: Sequence[str]) -> list[Ignored]:

@@ -1,4 +1,4 @@
-"""What `plumbline init` can't start in a container, and workers without a broker."""
+"""Servers that `plumbline init` can't start, and workers without a broker."""
 
 from plumbline.adopting.files.stack import lines_of, product_of
 from plumbline.adopting.findings import Findings, FoundService
@@ -12,14 +12,17 @@ FILE = f"{SUITE}/{SETTINGS}"
 
 
 def why_no_containers(findings: Findings) -> str:
-    """Return why the servers that variables name can't be started, "" if they can. This may pull their images."""
+    """Return why the servers that variables name can't be started, and what to do; "" if they can.
+
+    This pulls images that are missing.
+    """
     named = [one for one in findings.stack if any(f"{{{one.name}." in each.template for each in findings.variables)]
     engine = Engine()
     try:
         for one in named:
             engine.require_image(one.image)
     except Unavailable as error:
-        return str(error)
+        return f"{error}: {error.advice.partition(', or set PERF_SERVICES')[0]}"
     finally:
         engine.close()
     return ""
@@ -46,7 +49,7 @@ def _about(one: FoundService, findings: Findings) -> list[str]:
     also = f", and neither is {workers}" if workers else ""
     first, again = f"  {one.name} is not started{also} ({one.seen})", f"run `{nox_command()} -s init` again"
     if findings.no_docker and any(f"{{{one.name}." in each.template for each in findings.variables):
-        advice = "pull the image" if "image" in findings.no_docker else "start Docker"
-        return [f"{first}: it needs Docker, but {findings.no_docker}: {advice}, and {again}"]
-    advice = f"add to {FILE}, give {{{one.name}.host}} and {{{one.name}.port}} to variables in [env], and {again}"
-    return [f"{first}: if the application needs it, {advice}:", *(f"      {line}" for line in lines_of(one))]
+        return [f"{first}: it needs Docker, but {findings.no_docker}, and {again}"]
+    lines = f"add these lines to {FILE}, and {{{one.name}.host}} and {{{one.name}.port}} to [env]"
+    then = f", and {again}" if workers else ""
+    return [f"{first}. If the application needs it, {lines}{then}:", *(f"      {line}" for line in lines_of(one))]

@@ -17,7 +17,7 @@ from plumbline.adopting.pipelines import GITLAB_CI, PIPELINES, gitlab_include, p
 from plumbline.adopting.starters import not_measured, starters
 from plumbline.adopting.tools import lines_to_add, shown
 from plumbline.adopting.tried import Tried
-from plumbline.adopting.unseen import suite_lines
+from plumbline.adopting.unseen import made_lines, suite_lines
 from plumbline.commands.base import CommandError, text_of, this_project
 from plumbline.commands.choosing_login import about_login, consent
 from plumbline.commands.consent import may_write, says_yes
@@ -180,8 +180,8 @@ def _first_run(root: Path, tried: Tried) -> int:
     code = report(project, results, html=False, keep=False)
     if problem := wrong_python(root, settings):
         say(f"\nSo far, {problem}. The next run uses that.")
-    if hidden := suite_lines(root):
-        say("\n" + "\n".join(hidden))
+    if about := [*suite_lines(root), *made_lines(root)]:
+        say("\n" + "\n".join(about))
     if failed := sum(answer.status >= 500 or not answer.status for answer in tried.answers):
         say(f"\n{failed} of {len(tried.answers)} routes failed, and are not measured: see above what they answered.")
     if any(TOO_MANY in test.message for test in record.tests):

@@ -35,6 +35,7 @@ PLACEHOLDER = "plumbline"  # the value of a variable of which only the name is k
 NO_TABLE = re.compile(r'(?:relation|schema) "[^"]+" does not exist|no such table')
 EXISTS = re.compile(r"(?:relation|type|table) \"?[\w.]+\"? already exists")
 REFUSED = re.compile(r"refused|Connect call failed", re.IGNORECASE)
+ORDER = ("app", "", "env", "processes", "services", "install")  # tables in the summary
 SERVED = ("asgi", "wsgi", "command")  # the keys of [app] that say what is served
 
 
@@ -180,7 +181,7 @@ def summary(proposal: Proposal) -> list[str]:
     if proposal.application is None:
         lines.append("  no application: if there is one, name it with --app")
     seen, written = "", tomllib.loads(proposal.settings)
-    for one in proposal.proposed:
+    for one in sorted(proposal.proposed, key=_place):
         name = f"[{one.table}] {one.key}" if one.table else one.key
         lines.append(f"  {name} = {json.dumps(one.value, ensure_ascii=False)}")
         if one.seen and one.seen != seen:
@@ -204,6 +205,12 @@ def summary(proposal: Proposal) -> list[str]:
         if len(tried.left_out) > MOST_SHOWN:
             lines.append(f"  and {len(tried.left_out) - MOST_SHOWN} more were not asked")
     return [*lines, *_remarks(proposal)]
+
+
+def _place(one: Proposed) -> int:
+    """Return the place of a setting in the summary: the application comes first."""
+    table = one.table.partition(".")[0]
+    return ORDER.index(table) if table in ORDER else len(ORDER)
 
 
 def _remarks(proposal: Proposal) -> list[str]:
@@ -232,10 +239,13 @@ def _remarks(proposal: Proposal) -> list[str]:
         )
     elif "postgres" in findings.services and len(settings.prepare_commands) <= len(findings.prepare):
         lines.append("  an N+1 only shows in tables with several rows: `prepare` has to write them")
-    if others := [one for one in tried.routes if one.method not in ("GET", "HEAD", "OPTIONS") or one.has_parameters]:
+    measured = {(one.route.method, one.route.path) for one in tried.answers if one.is_success}
+    others = [one for one in tried.routes if one.method not in ("GET", "HEAD", "OPTIONS") or one.has_parameters]
+    if others := [one for one in others if (one.method, one.path) not in measured]:
         some = ", ".join(f"{one.method} {one.path}" for one in others[:MOST_NAMED])
-        what = "other methods than GET, or with parameters"
-        lines.append(f"  {len(others)} routes with {what}: write benchmarks of those that matter, such as {some}")
+        routes = "1 route" if len(others) == 1 else f"{len(others)} routes"
+        what = f"{routes} with other methods than GET, or with parameters"
+        lines.append(f"  {what}: write benchmarks of those that matter, such as {some}")
     return ["", "not covered:", *lines] if lines else []
 
 

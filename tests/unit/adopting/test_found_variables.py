@@ -198,7 +198,7 @@ def test_calls_that_read_a_variable(search: Search, line: str, template: str) ->
     assert list(variables(search, line).values()) == [template]
 
 
-AMQP = "amqp://guest:guest@{rabbitmq.host}:{rabbitmq.port}/"
+AMQP = "amqp://{rabbitmq.host}:{rabbitmq.port}/"
 
 
 @pytest.mark.parametrize(

@@ -55,3 +55,11 @@ def test_gitlab() -> None:
     inputs = {"job": "performance-services-shop", "folder": "services/shop/"}
     assert yaml.safe_load(lines) == {"include": [{"local": f"services/shop/{GITLAB}", "inputs": inputs}]}
     assert gitlab_include(COPIED, {".gitlab-ci.yml": lines}, "services/shop") == ""
+
+
+def test_gitlab_without_a_folder() -> None:
+    """A copy leaves the user's own .gitlab-ci.yml alone."""
+    lines = gitlab_include(COPIED, {".gitlab-ci.yml": "test: {script: pytest}\n"}, ".")
+
+    assert yaml.safe_load(lines) == {"include": [{"local": GITLAB}]}
+    assert gitlab_include(COPIED, {".gitlab-ci.yml": lines}, ".") == ""

@@ -327,6 +327,30 @@ def test_missing_variables(trial: Try, stage: str, source: str, missing: tuple[s
     assert {one.name for one in tried.variables if one.set_by == ""} == {*missing}
 
 
+@pytest.mark.parametrize("health_paths", [("/health", "/"), ()])
+def test_only_a_route_of_its_own_answers(trial: Try, health_paths: tuple[str, ...]) -> None:
+    """With candidates for the path, a route that answers 200 is one, too. `doctor` has none."""
+    source = """
+        from fastapi import FastAPI
+
+        app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+
+        @app.get("/orders/delete")
+        def delete():
+            return 0
+
+
+        @app.get("/orders")
+        def orders():
+            return 1
+    """
+
+    tried = trial(source, health_paths=health_paths)
+
+    assert (tried.failed, tried.health_path) == ((None, "/orders") if health_paths else ("application", ""))
+
+
 def test_an_application_that_waits_for_ever(trial: Try) -> None:
     """The message has its last output, the line, and the hosts that it asked for."""
     source = """

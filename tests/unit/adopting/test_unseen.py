@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.adopting.unseen import ignored_files, ignored_lock, lock_notes, suite_lines
+from plumbline.adopting.unseen import ignored_files, ignored_lock, lock_notes, made_lines, suite_lines
 from tests.support.repository import Repository
 
 REQUIREMENTS = "tests/performance/requirements.txt"
@@ -50,3 +50,17 @@ def test_a_folder_of_a_larger_repository(tmp_path: Path) -> None:
 def test_a_folder_without_a_repository(tmp_path: Path) -> None:
     assert ignored_files(tmp_path) == []
     assert ignored_lock(tmp_path) is None
+    assert made_lines(tmp_path) == []
+
+
+def test_what_git_should_ignore(tmp_path: Path) -> None:
+    repository = Repository.create(tmp_path / "repository", {".gitignore": ".venv/\n"})
+    repository.write({"shop/web/__pycache__/a.pyc": "", "shop/shop.egg-info/PKG-INFO": "", "cart/a.py": ""})
+
+    assert made_lines(repository.root / "shop") == [
+        "`git add .` would add shop/web/__pycache__/: add the line `__pycache__/` to .gitignore",
+        "`git add .` would add shop/shop.egg-info/: add the line `*.egg-info/` to .gitignore",
+    ]
+    assert made_lines(repository.root / "cart") == []
+    repository.write({".gitignore": "__pycache__/\n*.egg-info/\n"})
+    assert made_lines(repository.root) == []

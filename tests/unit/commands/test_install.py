@@ -78,6 +78,19 @@ def test_init_installs_again_with_settings_that_it_finds(
         install.install_settings(Path.cwd(), Settings())
 
 
+@pytest.mark.parametrize(
+    ("lock", "python", "shown"),
+    [
+        ("uv.lock", "", "the versions of uv.lock, in Python 3"),
+        ("", "", "no lock file: the newest versions, in Python 3"),
+        ("Pipfile.lock", "", "Pipfile.lock is not read, as its format is unknown: the newest versions, in Python 3"),
+        ("uv.lock", "3.99", "the versions of uv.lock, in a Python ==3.99.* (`python` in"),
+    ],
+)
+def test_what_the_sessions_install(project: Path, lock: str, python: str, shown: str) -> None:
+    assert install.installed_from(project, Settings(python=python), lock).startswith(shown)
+
+
 def test_an_environment_without_plumbline_is_not_made(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

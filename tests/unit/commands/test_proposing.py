@@ -93,3 +93,13 @@ def test_routes_without_a_benchmark_are_counted() -> None:
     [said] = [line for line in lines if "write benchmarks" in line]
     assert said.startswith("  2 routes with")
     assert said.endswith("such as POST /users, GET /users/{id}")
+
+
+def test_a_route_that_gets_a_benchmark_is_not_counted() -> None:
+    routes = (Route("POST", "/users"), Route("DELETE", "/users"))
+    tried = Tried(routes=routes, answers=(Answer(routes[0], 201, 0.01),))
+    lines = summary(Proposal(SHOP, "", [], tried, Findings()))
+
+    [said] = [line for line in lines if "write benchmarks" in line]
+    assert said.startswith("  1 route with other methods")
+    assert said.endswith("such as DELETE /users")

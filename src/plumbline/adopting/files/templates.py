@@ -24,7 +24,7 @@ DATABASE = {"DB", "DATABASE", "SQL", "SQLALCHEMY", "RDS", "RDB"}
 REDIS = {"REDIS", "VALKEY"}
 RABBITMQ = {"RABBIT", "RABBITMQ", "RMQ", "AMQP", "CLOUDAMQP"}
 AMQP = re.compile(r"((?:py)?amqp)s?://")
-# Those of the image rabbitmq. Others of its own have no variable.
+# Those of the image rabbitmq.
 OF_RABBITMQ = {"user": "guest", "password": "guest", "database": "/"}
 OTHERS = re.compile(  # servers and services that have such parts too
     r"MONGO|MYSQL|MARIA|RABBIT|AMQP|RMQ|KAFKA|ELASTIC|OPENSEARCH|SMTP|E?MAIL|S3|MINIO|AWS|SENTRY|CLICKHOUSE|CASSANDRA|NATS"
@@ -103,7 +103,8 @@ def template_of(place: Place, driver: str = "") -> str:
     if place.part != "url":
         return f"{{{server}.{place.part}}}"
     if server == "rabbitmq":
-        return (place.scheme or "amqp") + "://guest:guest@{rabbitmq.host}:{rabbitmq.port}/"
+        # Clients log in as guest by default.
+        return (place.scheme or "amqp") + "://{rabbitmq.host}:{rabbitmq.port}/"
     scheme = place.scheme or (f"postgresql+{driver}" if driver and server == "postgres" else "")
     if "+" not in scheme:
         return f"{{{server}.url}}"
