@@ -365,8 +365,13 @@ def test_slow_views_of_a_wsgi_application_are_found(shop: Project, framework: st
         20,
         True,
     )  # against the base: there is no baseline
-    line = path.read_text().partition("def newest(")[0].count("\n")
+    lines = path.read_text().splitlines()
+    [sends] = [number for number, text in enumerate(lines, 1) if "order.items.all()" in text or ONE_BY_ONE in text]
+    [site] = [one for one in grown["sites"] if one["count"] == 20]
+    assert (site["file"], site["line"], site["function"], site["process"]) == (file, sends, "newest", "app")
+    assert f"{file}:{sends} in newest" in " ".join(done.output.split())
+    [line] = [number for number, text in enumerate(lines, 1) if "def newest(" in text]
     of_orders = [(one["name"], one["file"], one["line"]) for one in found[ORDERS]["functions"]]
-    assert ("newest", file, line + 1) in of_orders
+    assert ("newest", file, line) in of_orders
     name = reports.relative_to(shop.root).as_posix()
     assert ("totals", name) in {(one["name"], one["file"]) for one in found[REPORT]["functions"]}

@@ -231,8 +231,8 @@ class _Trial:
         names = {(one.method, one.path): one.name for one in routes}
         ends = [one.path for one in routes if one.path.rstrip("/").rpartition("/")[2] in DOCUMENTS]
         for path in ends if routes else ["/openapi.json"]:
-            found = [*routes_in(asker.document(path), names=names)]
-            under = {one.path for one in found}
+            found = [one for one in routes_in(asker.document(path), names=names) if one.path != path]
+            under = {path, *(one.path for one in found)} if found else set()
             rest = [one for one in routes if one.path not in under and not (found and PAGES.fullmatch(one.path))]
             routes = (*found, *rest)
         return routes

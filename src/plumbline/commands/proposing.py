@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from plumbline.adopting.files.sqlite import FOLDER, existing_files
+from plumbline.adopting.files.templates import value_for
 from plumbline.adopting.find import find
 from plumbline.adopting.findings import Findings, FoundApplication
 from plumbline.adopting.proposal import PORT_VARIABLE, Proposed, propose, takes_port
@@ -30,7 +31,6 @@ from plumbline.settings_file import load_settings
 MOST_TRIALS = 3  # applications that are tried until one starts
 MOST_ROUNDS = 10  # trials of one application: a failure may name variables that it needs
 MOST_SHOWN, MOST_NAMED = 5, 3  # routes that were not asked, and those that have no benchmark
-PLACEHOLDER = "plumbline"  # the value of a variable of which only the name is known
 # In the errors of PostgreSQL and SQLite.
 NO_TABLE = re.compile(r'(?:relation|schema) "[^"]+" does not exist|no such table')
 EXISTS = re.compile(r"(?:relation|type|table) \"?[\w.]+\"? already exists")
@@ -135,7 +135,8 @@ def _tried(root: Path, text: str, findings: Findings, application: FoundApplicat
         if (other := _without_mistakes(findings, tried)) != findings:
             findings = other
             continue
-        lacking = {name: PLACEHOLDER for name in tried.missing_variables if name not in settings.env}
+        unset = [name for name in tried.missing_variables if name not in settings.env]
+        lacking = {name: value_for(name, set(findings.services)) for name in unset}
         if not lacking:
             break
         variables |= lacking

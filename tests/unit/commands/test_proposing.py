@@ -77,6 +77,23 @@ def test_a_driver_of_postgresql_beside_sqlite(monkeypatch: pytest.MonkeyPatch, t
     assert proposal.tried.failed is None
 
 
+def test_variables_that_only_a_trial_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Their names say which part of an address they hold."""
+
+    def trial(settings: Settings, *_: object, **__: object) -> Tried:
+        return Tried() if settings.env else Tried(failed="prepare", missing_variables=("DB_HOST", "DB_NAME", "LEVEL"))
+
+    monkeypatch.setattr(proposing, "try_application", trial)
+
+    proposal = proposing._tried(tmp_path, "", Findings(services={"postgres": "x"}), SHOP, lambda *_: False)
+
+    assert {one.key: one.value for one in proposal.proposed if one.seen == "required, with no default"} == {
+        "DB_HOST": "{postgres.host}",
+        "DB_NAME": "{postgres.database}",
+        "LEVEL": "plumbline",
+    }
+
+
 def test_a_setting_that_stays_is_named() -> None:
     own = 'prepare = [["python", "seed.py"], ["alembic", "upgrade", "head"]]\n'
     found = Proposed("", "prepare", ["alembic", "upgrade", "head"], "alembic.ini")

@@ -157,6 +157,13 @@ def harmless(read: Read, example: str) -> str:
     return LONG if re.search(r"SECRET|KEY|SALT|TOKEN", name) else "plumbline"
 
 
+def value_for(name: str, servers: set[str]) -> str:
+    """Return a template or a harmless value for a variable of which only the name is known."""
+    read = Read(name, True, None, "", "")
+    place = place_of(read, [], servers)
+    return template_of(place) if place else harmless(read, "")
+
+
 def raised_limit(read: Read, value: str) -> str:
     """Return a value with which a rate limit lets benchmarks pass, "" if the variable sets no rate limit."""
     if not RATE_LIMIT.search(read.name) or OF_A_LIMIT.search(read.name.upper()):
