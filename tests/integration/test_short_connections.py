@@ -19,7 +19,7 @@ async def app(scope, receive, send):
     if scope["path"] == "/cached":
         connecting = _socket.socket()
         connecting.connect(("127.0.0.1", PORT))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.3)
         connecting.close()
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b""})
@@ -55,6 +55,8 @@ def test_short_connections_are_seen_in_counting_rounds(project: Project) -> None
         (project.root / "shop.py").write_text(APPLICATION.replace("PORT", port))
         project.write("settings.toml", f'{SETTINGS}\n[app]\nasgi = "shop:app"\n')
         project.write("test_suite.py", SUITE)
+        # Named, so that it is recognised even if it answers late.
+        (project.root / ".env").write_text(f"OTHER_URL=redis://127.0.0.1:{port}\n")
 
         done = project.run("ci")
 

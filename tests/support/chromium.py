@@ -82,7 +82,7 @@ class Chromium:
         self.scheme(scheme)
         self.width(width)
         self.call("Page.navigate", url=path.as_uri() + fragment)
-        while self.run("document.readyState") != "complete":
+        while self.run("location.href !== 'about:blank' && document.readyState") != "complete":
             pass
 
     def scheme(self, scheme: str) -> None:

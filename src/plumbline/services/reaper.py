@@ -27,6 +27,7 @@ from plumbline.services.clients import redis_client, run_sql
 
 LABEL = "plumbline.run"
 RUN_VARIABLE = "PLUMBLINE_RUN"
+IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOCK, MAKING = ".lock", ".making"  # suffixes of files beside a run's record
 # The time for a run to end by itself after its starter has died. Everything must be gone within 5 s.
 TERM_LIMIT_S = 3.0
@@ -43,7 +44,7 @@ Resource = dict[str, Any]
 
 def main() -> None:
     """Read the pipe until the run is over, then remove what is left."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     header = json.loads(sys.stdin.readline())
     owner = header["owner"]
@@ -109,11 +110,13 @@ def remove_all(run: str, resources: list[Resource], spare: Iterable[int] = ()) -
     left: list[Resource] = []
 
     def attempt(resource: Resource) -> None:
-        try:
-            remove(run, resource)
-        except Exception:
+        # A busy engine answers too late, and has removed the containers when it is asked again.
+        for _ in range(2 if resource["kind"] == "containers" else 1):
             # Nobody reads an error here. The next run tries again to remove what stays in the record.
-            left.append(resource)
+            with contextlib.suppress(Exception):
+                return remove(run, resource)
+        left.append(resource)
+        return None
 
     # One thread each: one that hangs must not delay the others.
     with ThreadPoolExecutor(max_workers=len(resources) + 1) as pool:

@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from plumbline.cache import state_folder
 from plumbline.folders import closed_to_others, make_folder, temporary_folders
 from plumbline.processes import CLEANING_LIMIT_S, CLEANING_MODULE, WATCHED, host_name, identity
 from plumbline.services.errors import NotReady, ServiceError
-from plumbline.services.reaper import LOCK, MAKING, RUN_VARIABLE, Resource, remove, remove_all, remove_record
+from plumbline.services.reaper import IGNORED, LOCK, MAKING, RUN_VARIABLE, Resource, remove, remove_all, remove_record
 from plumbline.settings import URL_VARIABLES
 
 MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108
@@ -63,6 +64,8 @@ class ServiceRun:
         library = Path(os.__file__).parent  # first: a user's module may have the name of a standard one
         path = [library, library / "lib-dynload", *(Path(entry).resolve() for entry in sys.path if entry)]
         environ["PYTHONPATH"] = os.pathsep.join(map(str, path))
+        # It inherits the mask: it could not ignore signals before it has imported its modules.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED)
         try:
             self._reaper = subprocess.Popen(
                 [sys.executable, "-S", "-P", "-m", CLEANING_MODULE],
@@ -80,6 +83,8 @@ class ServiceRun:
                 f"the clean-up process can't be started: {error.strerror}\n"
                 "  next        raise the limits of this user: `ulimit -a` shows them"
             ) from None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         watched = [identity(pid) for pid in self._watched]
         self._send({"run": self.id, "owner": identity(os.getpid()), "watched": watched, "record": str(self._record)})
         self.add_directory(self.directory)

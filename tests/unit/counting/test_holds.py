@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvloop
 
+from plumbline.counting.holds import LoopHolds
 from plumbline.counting.probes import ProbedProcesses
 from plumbline.results.schema import LoopHold
 from plumbline.services.at_start.plumbline_probes import SOCKET, Probes
@@ -153,12 +155,24 @@ async def test_an_application_that_holds_its_loop(shop: tuple[str, Services]) ->
     loop, services = shop
     hold = (await counted(services, "/pay")).loop_hold
     assert hold is not None
+    assert services.app is not None
     if loop == "uvloop" and not HAS_MONITORING:
         assert hold == LoopHold(0.0, unknown=f"{UNKNOWN} (in app)")
         return
     assert hold.duration_s >= HELD_S
+    # On a busy machine, a callback of the test may have waited for longer.
+    holds = LoopHolds(services.probes, services.own_folders)
+    holds.begin()
+    async with httpx.AsyncClient(base_url=services.app.address.url, trust_env=False) as client:
+        for _ in range(4):
+            holds.enter()
+            await client.get("/pay")
+            holds.leave()
+    holds.end()
+    found = [held for one in holds._processes.rounds for process, held in one["holds"] if process == "app"]
+    assert min(duration_s for duration_s, _ in found) >= HELD_S
     line = next(n for n, text in enumerate(textwrap.dedent(APPLICATION).splitlines(), start=1) if "time.sleep" in text)
-    assert (hold.file, hold.line, hold.function, hold.process) == ("shop.py", line, "pay", "app")
+    assert ["shop.py", line, "pay"] in [place for _, place in found]
 
 
 def test_a_process_that_begins_later_is_noticed(tmp_path: Path) -> None:

@@ -141,6 +141,21 @@ def test_signals_of_the_terminal_do_not_end_the_reaper(start_owner: Callable[...
     until(lambda: not owner.left())
 
 
+def test_signals_do_not_end_a_reaper_that_has_just_started(cache_home: Path) -> None:
+    """They come before it has imported its modules."""
+    assert cache_home.is_dir()
+    run = ServiceRun({})
+    run.begin()
+    reaper = run._reaper
+    assert reaper is not None
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        reaper.send_signal(number)
+
+    run.end()
+
+    assert reaper.returncode == 0
+
+
 def test_kill_of_run_and_reaper(start_owner: Callable[..., Owner], make_services: MakeServices, until: Until) -> None:
     """If both die, the next run cleans up and reports it."""
     owner = start_owner()

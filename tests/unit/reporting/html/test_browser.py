@@ -191,10 +191,8 @@ def test_of_2000_benchmarks_only_the_plots_in_view_are_drawn(chromium: Chromium,
     chromium.open(large_report)
     chromium.run("document.getElementById('unfold').click()")
     chromium.run("document.getElementById('b1000').scrollIntoView()")
-    chromium.run(
-        "(async () => { for (let n = 0; n < 500 && !document.querySelector('#b1000 svg'); n++) "
-        "await new Promise(r => setTimeout(r, 10)); })()"
-    )
+    while not chromium.run("document.querySelector('#b1000 svg') !== null"):
+        pass
 
     assert chromium.run("document.querySelectorAll('#overview tbody tr').length") == 2000
     assert (
