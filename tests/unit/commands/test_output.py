@@ -138,3 +138,21 @@ def test_a_load_test_of_the_same_commit_is_in_all_reports_and_decides(
     assert "<b>" not in html
     assert ("regression: p99 900 ms" in printed) == same
     assert ("load.json is of another commit, 0123456789: the report leaves it out" in printed) != same
+
+
+@pytest.mark.parametrize(("codes", "worst"), [((1, 3), 3), ((3, 1), 3), ((4, 1), 1), ((0, 4), 4), ((0, 0), 0)], ids=str)
+def test_the_worse_of_run_and_load_test_decides_the_exit_code(
+    codes: tuple[int, int], worst: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """3 wins over 1, and 1 over 4."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tests" / "performance").mkdir(parents=True)
+    (tmp_path / "tests" / "performance" / "settings.toml").touch()
+    folder, run = tmp_path / "perf-results", results(benchmark("a.py::test_a", "pass"), exit_code=codes[0])
+    write_results(folder / RESULTS, run)
+    load = LoadResults(
+        plumbline="1", created="", commit=run.environment.commit, command="", verdict="pass", exit_code=codes[1]
+    )
+    (folder / "load.json").write_bytes(msgspec.json.encode(load))
+
+    assert cli.main(["report"]) == worst
