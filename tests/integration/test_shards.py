@@ -3,6 +3,8 @@
 import json
 import shutil
 
+import pytest
+
 from tests.support.project import Project
 
 ADDITION = "test_suite.py::test_addition"
@@ -48,3 +50,25 @@ def test_two_shards_have_the_verdict_of_the_whole(recorded: Project) -> None:
     lost = recorded.run("report", "--merge", "shards/2")
     assert lost.code == 3, lost.output
     assert "there are no results of shard 1 of 2: run its job again, then merge all" in lost.output
+
+
+def test_without_a_baseline_the_durations_of_an_earlier_run_divide(
+    recorded: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without any run, each shard gets as many tests."""
+    shutil.rmtree(recorded.suite / "baselines")
+    first = recorded.run("ci", "--shard", "1/2")
+    by = "2 of 4 tests, divided by their number: no baseline or earlier run has durations"
+    assert by in " ".join(first.output.split())
+
+    whole = recorded.run("ci")
+    assert whole.code == 0, whole.output
+    [kept] = (recorded.root / "perf-results" / "history").iterdir()
+    took_s = {one["key"]: one["duration_s"] for one in json.loads(kept.read_bytes())["benchmarks"]}
+    assert min(took_s.values()) > 0
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "2099-01-01T00:00:00Z")
+    recorded.git("commit", "--quiet", "--allow-empty", "--message=Later")
+
+    second = recorded.run("ci", "--shard", "1/2")
+    assert " of 4 tests, divided by the durations in the run of 2" in " ".join(second.output.split())
+    assert max(took_s, key=lambda key: took_s[key]) in ran(recorded)

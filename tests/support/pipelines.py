@@ -41,13 +41,14 @@ def steps_of(path: Path) -> list[dict[str, Any]]:
     return [step for job in load(path)["jobs"].values() for step in job["steps"]]
 
 
-def recipe(file: str) -> str:
-    """Return the recipe for shards that the documentation has."""
-    [text] = [one.text for one in blocks_of(DOCS / "how-to" / "shards.md") if one.file == file]
+def recipe(page: str, file: str) -> str:
+    """Return a pipeline of the documentation."""
+    [text] = [one.text for one in blocks_of(DOCS / "how-to" / page) if one.file == file]
     return text
 
 
-SHARDS = recipe(".github/workflows/performance-shards.yml")
+SHARDS = recipe("shards.md", ".github/workflows/performance-shards.yml")
+ARTIFACT = recipe("history.md", ".github/workflows/performance-main.yml")
 
 
 def job_of_gitlab(name: str, pipeline: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The jobs of the pipelines for GitHub and GitLab, run in a small project."""
 
 import base64
+import dataclasses
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -20,14 +20,30 @@ from plumbline.adopting.pipelines import MEASURE, pipelines_at_root
 from plumbline.loading.results import LoadResults
 from plumbline.reporting.github import MOST
 from plumbline.results.files import dump_results, keep_run
+from plumbline.results.history import HISTORY_SCHEMA, Run, read_folder, read_lines, write_line
+from tests.support.documentation import DOCS, blocks_of
 from tests.support.pipelines import (
-    ACTION, COMMENT, GITHUB, GITLAB, HISTORY, SHARDS, check_schema, evaluate, job_of_gitlab, load, recipe, steps_of, substitute,
+    ACTION,
+    ARTIFACT,
+    COMMENT,
+    GITHUB,
+    GITLAB,
+    HISTORY,
+    SHARDS,
+    check_schema,
+    evaluate,
+    job_of_gitlab,
+    load,
+    recipe,
+    steps_of,
+    substitute,
 )
 from tests.support.project import ROOT, STEADY_SETTINGS, Done, Project, copy_for_all
 from tests.support.report_samples import benchmark, results
 from tests.support.runners import FOLDER, GitLabRunner, Job, Runner, inherited, run, with_nox
 
 RANDOM_ID = 54321
+WORK = "test_suite.py::test_work"
 pytestmark = pytest.mark.timeout(300)  # whole jobs, and before the first one all that they need
 
 CODE = """\
@@ -140,7 +156,7 @@ def test_github_pull_request_that_is_slower(runner: Runner, tmp_path: Path) -> N
     job = runner.run(tmp_path / "slower", "slower", "pull_request", pull_request={"number": 1})
     output = job.outputs["Measure and judge"]
     assert (job.session, job.code) == ("ci", 1), output
-    assert job.project.verdicts() == {"test_suite.py::test_work": "regression"}
+    assert job.project.verdicts() == {WORK: "regression"}
     assert job.summary.read_text().count("Exit code 1") == 1
     line = 1 + SUITE.splitlines().index("def test_work(measure: Measure) -> None:")
     annotations = [line for text in job.outputs.values() for line in text.splitlines() if line.startswith("::")]
@@ -151,7 +167,7 @@ def test_github_pull_request_that_is_slower(runner: Runner, tmp_path: Path) -> N
 
 
 def test_github_merge_queue_that_is_not(runner: Runner, tmp_path: Path) -> None:
-    """The action compares with the commit that the queue builds on. The change passes without a baseline of its machine.
+    """The action compares with the commit that the queue builds on. It passes without a baseline of its machine.
 
     Quotes in the arguments keep words together, and nothing in them is executed.
     """
@@ -169,7 +185,7 @@ def test_github_merge_queue_that_is_not(runner: Runner, tmp_path: Path) -> None:
     assert "merge_group" in load(GITHUB)[True]
     assert job.project.results()["base"].endswith("(merge queue)")
     assert job.code == 0, job.outputs
-    assert job.project.verdicts() == {"test_suite.py::test_work": "pass"}
+    assert job.project.verdicts() == {WORK: "pass"}
     assert not (job.project.root / "executed").exists()
     assert job.given == {"verdict": "pass", "report": "perf-results/report.html"}
     assert job.artifact() >= REPORTS | {"tests/performance/baselines/other.json"}
@@ -293,7 +309,7 @@ def test_gitlab_merge_request_that_is_slower(gitlab: GitLabRunner) -> None:
     """The job fails, on embedded servers and as a user without a name, and leaves all reports."""
     done, project = gitlab.run("performance", "slower", CI_MERGE_REQUEST_TARGET_BRANCH_NAME="main")
     assert done.code == 1, done.output
-    assert project.verdicts() == {"test_suite.py::test_work": "regression"}
+    assert project.verdicts() == {WORK: "regression"}
     results = project.results()
     assert {test["key"]: test["outcome"] for test in results["tests"]}["test_suite.py::test_servers"] == "passed"
     assert "embedded PostgreSQL" in done.output
@@ -329,7 +345,7 @@ def test_github_shards(runner: Runner, tmp_path: Path) -> None:
     job = jobs["performance"]
     whole = ready.run_job(job, tmp_path / "whole", "slower", "pull_request", artifacts=artifacts)
     assert whole.code == 1, whole.outputs
-    assert whole.project.verdicts() == {"test_suite.py::test_work": "regression"}
+    assert whole.project.verdicts() == {WORK: "regression"}
     assert len(whole.project.results()["tests"]) == 2
     assert "".join(whole.outputs.values()).count("::error") == 1
     assert whole.artifact() >= REPORTS
@@ -346,7 +362,7 @@ def test_github_shards_of_a_service_on_the_default_branch(runner: Runner, tmp_pa
         artifacts[f"shard-{number}"] = tmp_path / f"{number}" / job.used["actions/upload-artifact"]["path"]
     whole = ready.run_job(jobs["performance"], tmp_path / "whole", "main", "push", artifacts=artifacts)
     assert whole.code == 0, whole.outputs
-    assert whole.project.verdicts() == {"test_suite.py::test_work": "new"}
+    assert whole.project.verdicts() == {WORK: "new"}
     assert len([*(tmp_path / "whole" / whole.used["actions/cache/save"]["path"]).glob("*.json")]) == 1
 
 
@@ -356,7 +372,7 @@ def test_gitlab_shards(gitlab: GitLabRunner, tmp_path: Path) -> None:
     The merged run is the one in the cached history.
     """
     included = load(GITLAB, job="shop", folder=f"{FOLDER}/")
-    pipeline = included | yaml.safe_load(recipe(".gitlab-ci.yml").replace("performance", "shop"))
+    pipeline = included | yaml.safe_load(recipe("shards.md", ".gitlab-ci.yml").replace("performance", "shop"))
     pipeline["shop"] = included["shop"] | pipeline["shop"]
     (tmp_path / "pipeline.yml").write_text(yaml.safe_dump(pipeline))
     check_schema("vendor.gitlab-ci", tmp_path / "pipeline.yml")
@@ -370,7 +386,7 @@ def test_gitlab_shards(gitlab: GitLabRunner, tmp_path: Path) -> None:
         shards.append(project.root.parents[1] / path.replace("$CI_NODE_INDEX", index))
     done, project = gitlab.run("shop", "main", pipeline=pipeline, at="whole", folder=FOLDER, downloaded=shards)
     assert done.code == 0, done.output
-    assert project.verdicts() == {"test_suite.py::test_work": "new"}
+    assert project.verdicts() == {WORK: "new"}
     assert len(project.results()["tests"]) == 2
     [history] = [one for one in job_of_gitlab("shop", pipeline)["cache"] if one["key"] == "shop-history"]
     assert len(list((project.root.parents[1] / history["paths"][0]).glob("*.json"))) == 1
@@ -412,34 +428,141 @@ def test_github_history_without_a_commit_to_compare_with(runner: Runner, tmp_pat
         assert not (done.project.root / "perf-results").exists()
 
 
-def test_gitlab_history(gitlab: GitLabRunner) -> None:
-    """A comparison that fails adds its line all the same, with the token, which is in no file afterwards."""
-    hub, config = gitlab.folder / "hub", gitlab.folder / "gitconfig"
-    gitlab.origin.git("clone", "--quiet", "--bare", str(gitlab.origin.root), str(hub))
+RELEASE, STEP, STEPS = "v1.0", 1.15, 8
+SLEEP = """\
+import time
+
+
+def work() -> None:
+    time.sleep({})
+"""
+BISECT = "-s bisect -- {} -k test_work"
+
+
+@pytest.fixture(scope="module")
+def released(origin: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The host's repository with a release and commits after it. Each is 15 % slower, together three times as slow."""
+    root = tmp_path_factory.mktemp("released") / "project"
+    origin.git("clone", "--quiet", str(origin.root), str(root))
+    project = Project(root, origin.environments)
+    for number in range(STEPS + 1):
+        (root / "code_under_test.py").write_text(SLEEP.format(0.002 * STEP**number))
+        project.commit()
+        if not number:
+            project.git("tag", RELEASE)
+    return project
+
+
+def range_of(project: Project) -> str:
+    """Return the command that searches the commits since the release."""
+    commits = [project.git("rev-parse", name)[:10] for name in (RELEASE, "origin/main")]
+    return BISECT.format(" ".join(commits))
+
+
+def test_github_history_at_night(runner: Runner, released: Project, tmp_path: Path) -> None:
+    """A push passes, as each does. The comparison with the release fails, and names the commits to search.
+
+    So do the reports of later runs, by the history.
+    """
+    workflow = load(HISTORY)
+    jobs = {name: {**job, "env": workflow["env"]} for name, job in workflow["jobs"].items()}
+    ours = dataclasses.replace(runner, installed=dataclasses.replace(runner.installed, origin=released))
+
+    pushed = ours.run_job(
+        jobs["compare"], tmp_path / "push", "main", "push", {"before": released.git("rev-parse", "main~1")}
+    )
+    assert pushed.code == 0, pushed.outputs
+    assert pushed.project.verdicts() == {WORK: "pass"}
+
+    night = ours.run_job(jobs["compare"], tmp_path / "night", "main", "schedule")
+    assert night.code == 1, night.outputs
+    assert night.project.verdicts() == {WORK: "regression"}
+    report = (night.project.root / "perf-results" / "report.md").read_text()
+    assert BISECT.format(RELEASE) in report
+    assert f"which of the {STEPS} commits since {RELEASE}" in report
+    assert BISECT.format(RELEASE) in night.summary.read_text()
+
+    artifacts = {night.used["actions/upload-artifact"]["name"]: night.project.root / "perf-results"}
+    added = ours.run_job(jobs["add"], tmp_path / "add", "main", "schedule", artifacts=artifacts)
+    assert added.code == 0, added.outputs
+    pushed.project.git("fetch", "--quiet", "origin")
+    later = pushed.project.run("report")
+    assert range_of(pushed.project) in " ".join(later.output.split())
+
+
+def test_github_history_in_an_artifact(runner: Runner, released: Project, tmp_path: Path) -> None:
+    """Each run joins the lines of the last artifacts, so none of runs at the same time is lost."""
+    origin = Project(tmp_path / "origin", released.environments)
+    released.git("clone", "--quiet", str(released.root), str(origin.root))
+    [settings] = [one.text for one in blocks_of(DOCS / "how-to" / "history.md") if "folder = " in one.text]
+    origin.write("settings.toml", f"{STEADY_SETTINGS}{settings}")
+    origin.commit()
+    lines = [Run(HISTORY_SCHEMA, f"{day}", f"2026-11-0{day}", "any", "pass", {}) for day in (1, 2, 3)]
+    for artifact, run_ids in (("1", lines[:2]), ("2", [lines[0], lines[2]])):
+        for line in run_ids:
+            write_line(tmp_path / "artifacts" / artifact, line)
+    gh = f"""#!/bin/sh -e
+    case $2 in
+      list) printf '1\\n2\\n7\\n';; # the last is this run
+      download) test -d {tmp_path}/artifacts/$3 && cp -r {tmp_path}/artifacts/$3 "$7";;
+    esac
+    """
+    (tmp_path / "gh").write_text(gh)
+    (tmp_path / "gh").chmod(0o755)
+    ready = with_nox(dataclasses.replace(runner, installed=dataclasses.replace(runner.installed, origin=origin)))
+    ready.environ["PATH"] = f"{tmp_path}:{ready.environ['PATH']}"
+
+    event = {"before": origin.git("rev-parse", "main~1")}
+    job = ready.run_job(yaml.safe_load(ARTIFACT)["jobs"]["compare"], tmp_path / "push", "main", "push", event)
+
+    assert job.code == 0, job.outputs
+    found = read_lines(read_folder(job.project.root / job.used["actions/upload-artifact"]["path"]))
+    assert [run.commit for run in found.runs] == ["1", "2", "3", origin.git("rev-parse", "main")]
+    assert len(job.artifact()) == 4
+
+
+def hub_of(gitlab: GitLabRunner, origin: Project, name: str) -> tuple[Path, dict[str, Any]]:
+    """Return a bare copy of a repository that jobs can push to, and the variables of such jobs."""
+    hub, config = gitlab.folder / name, gitlab.folder / f"{name}.gitconfig"
+    origin.git("clone", "--quiet", "--bare", str(origin.root), str(hub))
     for path in (hub, *hub.rglob("*")) if gitlab.ids else ():
         os.chown(path, RANDOM_ID, 0)
     url = "https://history:secret@gitlab.example.org:8443/group/project.git"
     config.write_text(
-        f'[url "file://{hub}"]\ninsteadOf = {url}\ninsteadOf = file://{gitlab.origin.root}\n[safe]\ndirectory = *\n'
+        f'[url "file://{hub}"]\ninsteadOf = {url}\ninsteadOf = file://{origin.root}\n[safe]\ndirectory = *\n'
     )
+    return hub, {
+        "CI_COMMIT_BRANCH": "main",
+        "CI_DEFAULT_BRANCH": "main",
+        "CI_REPOSITORY_URL": "https://gitlab-ci-token:other@gitlab.example.org:8443/group/project.git",
+        "CI_SERVER_PROTOCOL": "https",
+        "GIT_CONFIG_GLOBAL": str(config),
+        "HISTORY_TOKEN": "secret",
+        "PERF_SERVICES": "off",
+    }
 
-    done, project = gitlab.run(
-        "performance-history",
-        "main",
-        CI_COMMIT_BEFORE_SHA=gitlab.origin.git("rev-parse", "faster").strip(),
-        CI_COMMIT_BRANCH="main",
-        CI_DEFAULT_BRANCH="main",
-        CI_REPOSITORY_URL="https://gitlab-ci-token:other@gitlab.example.org:8443/group/project.git",
-        CI_SERVER_PROTOCOL="https",
-        GIT_CONFIG_GLOBAL=str(config),
-        HISTORY_TOKEN="secret",
-        PERF_SERVICES="off",
-    )
+
+def test_gitlab_history(gitlab: GitLabRunner) -> None:
+    """A comparison that fails adds its line all the same, with the token, which is in no file afterwards."""
+    hub, variables = hub_of(gitlab, gitlab.origin, "hub")
+    before = gitlab.origin.git("rev-parse", "faster").strip()
+    done, project = gitlab.run("performance-history", "main", CI_COMMIT_BEFORE_SHA=before, **variables)
 
     assert done.code == 1, done.output
-    assert project.verdicts() == {"test_suite.py::test_work": "regression"}
+    assert project.verdicts() == {WORK: "regression"}
     listed = gitlab.origin.git(f"--git-dir={hub}", "ls-tree", "-r", "--name-only", "plumbline-data").split()
     assert len([name for name in listed if not name.startswith(FOLDER)]) == 1
     assert "secret" not in (project.root / ".git" / "config").read_text()
     assert (project.root / "perf-results" / "report.html").exists()
 
+
+def test_gitlab_history_in_a_schedule(gitlab: GitLabRunner, released: Project) -> None:
+    """The comparison with the release fails. The report and the history name the commits to search."""
+    _, variables = hub_of(gitlab, released, "released")
+    ours = dataclasses.replace(gitlab, origin=Project(released.root, gitlab.origin.environments))
+    done, project = ours.run("performance-history", "main", at="-night", CI_COMMIT_BEFORE_SHA="0" * 40, **variables)
+
+    assert done.code == 1, done.output
+    assert project.verdicts() == {WORK: "regression"}
+    assert BISECT.format(RELEASE) in (project.root / "perf-results" / "report.md").read_text()
+    assert range_of(project) in " ".join(done.output.split())

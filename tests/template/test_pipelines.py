@@ -13,15 +13,28 @@ import yaml
 from plumbline.settings_file import load_settings
 from tests.support.documentation import DOCS
 from tests.support.pipelines import (
-    ACTION, CI, COMMENT, GITHUB, GITLAB, HISTORY, SHARDS, check_schema, job_of_gitlab, load, rule_of, steps_of,
+    ACTION,
+    ARTIFACT,
+    CI,
+    COMMENT,
+    GITHUB,
+    GITLAB,
+    HISTORY,
+    SHARDS,
+    check_schema,
+    job_of_gitlab,
+    load,
+    rule_of,
+    steps_of,
 )
 from tests.support.project import LIMIT_S, ROOT
 
 
 def workflows(folder: Path) -> list[Path]:
-    """Return all workflows, and write the one of the documentation."""
+    """Return all workflows, and write those of the documentation."""
     (folder / "shards.yml").write_text(SHARDS)
-    return [GITHUB, COMMENT, HISTORY, folder / "shards.yml"]
+    (folder / "main.yml").write_text(ARTIFACT)
+    return [GITHUB, COMMENT, HISTORY, folder / "shards.yml", folder / "main.yml"]
 
 
 def test_schema_of_github(tmp_path: Path) -> None:
@@ -89,9 +102,9 @@ def test_shellcheck() -> None:
 
 def test_actions_are_pinned() -> None:
     """Each action is pinned to the hash of a commit, with its version in a comment, and everywhere to the same one."""
-    texts = [*(path.read_text() for path in (GITHUB, COMMENT, HISTORY, ACTION)), SHARDS]
+    texts = [*(path.read_text() for path in (GITHUB, COMMENT, HISTORY, ACTION)), SHARDS, ARTIFACT]
     uses = [line for text in texts for line in text.splitlines() if "uses:" in line]
-    assert len(uses) == 6 + 3 + 6 + 6 + 8
+    assert len(uses) == 6 + 3 + 6 + 6 + 8 + 2
     for line in uses:
         assert re.fullmatch(r" +(- )?uses: actions/[\w/-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
     pins = {line.partition("uses: actions/")[2] for line in uses}
@@ -99,7 +112,7 @@ def test_actions_are_pinned() -> None:
 
 
 def test_nox_and_uv_are_pinned() -> None:
-    """Each pipeline names their versions once, and all name the same ones. The recipes of the documentation use no uv."""
+    """Each pipeline names their versions once, and all name the same. The recipes of the documentation use no uv."""
     found = set()
     for path in (GITHUB, COMMENT, HISTORY, ACTION, CI, GITLAB):
         text = path.read_text()
@@ -107,7 +120,7 @@ def test_nox_and_uv_are_pinned() -> None:
             assert not re.search(r"\bpipx?\b", line) or re.search(r"""["']nox\[uv\]==.*uv==""", line), line
         found.add(tuple(re.findall(r'(?:NOX_VERSION: "|UV_VERSION: "|nox\[uv\]==|uv==)(\d[\d.]*)', text)))
     [(nox, _)] = found
-    recipes = "".join((DOCS / "how-to" / name).read_text() for name in ("github.md", "shards.md"))
+    recipes = "".join((DOCS / "how-to" / name).read_text() for name in ("github.md", "history.md", "shards.md"))
     assert {*re.findall("pipx run .*? ", recipes)} == {f"pipx run nox=={nox} "}
 
 

@@ -86,7 +86,7 @@ def _differences(parts: Sequence[Part], settings_hash: str) -> list[Reason]:
         "settings.toml": _differing(parts, lambda part: part.shard.settings_hash),
         "base commits": _differing(compared, lambda part: part.results.base),
         "whether it is a proposed change": _differing(judged, lambda part: "yes" if part.shard.proposed else "no"),
-        "baselines that divide them": _differing(begun, lambda part: part.shard.divided_by or "none"),
+        "durations that divide them": _differing(begun, lambda part: part.shard.divided_by or "none"),
         "tests of the whole run": _differing(begun, lambda part: _tests_of(part, begun)),
     }
     texts = [f"{name}: {values}" for name, values in found.items() if values]

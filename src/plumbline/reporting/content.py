@@ -222,7 +222,8 @@ def notes(results: Results) -> list[str]:
 
 def shard_text(shard: Shard, tests: int) -> str:
     part = f"shard {shard.number} of {shard.of}: {tests:,} of {_several(len(shard.keys), 'test')}"
-    by = f"the durations in {shard.divided_by}" if shard.divided_by else "their number, as no baseline has durations"
+    known = f"the durations in {shard.divided_by}" if shard.divided_by else ""
+    by = known or "their number: no baseline or earlier run has durations"
     return f"{part}, divided by {by}; `{nox_command()} -s report -- --merge DIR...` gives the verdict of all shards"
 
 

@@ -1,5 +1,6 @@
 """The environment of a run: machine, Python, packages and commit."""
 
+import datetime
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -102,6 +103,12 @@ def git_state(root: Path) -> tuple[str, bool]:
         return "", False
     changes = _output(*git_command(root, "status", "--porcelain", "--untracked-files=no", "--no-renames"))
     return commit, changes is None or bool(changes)
+
+
+def commit_time(root: Path) -> datetime.datetime | None:
+    """Return when the current commit was made, in UTC; None without git."""
+    seconds = _output(*git_command(root, "log", "-1", "--no-show-signature", "--format=%ct"))
+    return datetime.datetime.fromtimestamp(int(seconds), datetime.UTC) if seconds else None
 
 
 def git_branch(root: Path) -> str:

@@ -6,7 +6,8 @@ import math
 import os
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -166,7 +167,11 @@ def keep_run(folder: Path, results: Results) -> None:
     """Add a run to `history/`, without its samples, and remove the oldest runs. Raises ResultsError."""
     if not results.benchmarks or not results.created:
         return
-    benchmarks = [Benchmark(counts={}, **{name: getattr(one, name) for name in _KEPT}) for one in results.benchmarks]
+    took_s = {test.key: test.duration_s for test in results.tests}
+    benchmarks = [
+        Benchmark(counts={}, duration_s=took_s.get(one.key, 0.0), **{name: getattr(one, name) for name in _KEPT})
+        for one in results.benchmarks
+    ]
     kept = {"benchmarks": benchmarks, "environment": msgspec.structs.replace(results.environment, packages={})}
     lean = msgspec.structs.replace(results, **kept, **{key: [] for key in _NOT_KEPT})
     # Names sort by time. Some file systems do not allow colons.
@@ -177,10 +182,13 @@ def keep_run(folder: Path, results: Results) -> None:
             path.unlink()
 
 
-def earlier_runs(folder: Path, most: int = MOST_RUNS) -> list[Results]:
-    """Return the readable runs of the history, oldest first."""
-    found = []
-    for path in sorted((folder / "history").glob("*.json"))[-most:]:
+def newest_runs(folder: Path) -> Iterator[Results]:
+    """Yield the readable runs of the history, newest first."""
+    for path in sorted((folder / "history").glob("*.json"), reverse=True):
         with contextlib.suppress(ResultsError, OSError):
-            found.append(read_results(path))
-    return found
+            yield read_results(path)
+
+
+def earlier_runs(folder: Path, most: int = MOST_RUNS) -> list[Results]:
+    """Return the newest readable runs of the history, oldest first."""
+    return [*islice(newest_runs(folder), most)][::-1]

@@ -283,7 +283,7 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     samples_s: Sequence[Seconds] = []  # each sample; not kept in a baseline
     process_medians: Sequence[Seconds] = []  # the median in each fresh process
     spread: Annotated[float, Meta(ge=0, le=100)] | None = None  # the standard deviation of log(process_medians)
-    duration_s: Seconds = 0.0  # in a baseline: how long the whole test took
+    duration_s: Seconds = 0.0  # in a baseline and in the history: how long the whole test took
     pin: int | None = None  # the core that the benchmark was pinned to; null if it was not pinned
     machine_speed_s: Seconds = 0.0  # the time of fixed work on this machine; 0 if unknown
     source_hash: str = ""  # a hash of the test and of the fixtures that it uses
@@ -376,7 +376,7 @@ class Shard(Struct, frozen=True, omit_defaults=True):
     of: Annotated[int, Meta(ge=1, le=9999)]  # the number of shards
     settings_hash: str  # a hash of settings.toml
     keys: Sequence[str] = []  # keys of the tests of all shards
-    divided_by: str = ""  # the baseline whose durations were used; "" if each shard got the same number of tests
+    divided_by: str = ""  # the baseline or the run whose durations were used; "" if none was
     proposed: bool = False  # whether this run judges a proposed change
     absent: Sequence[Benchmark] = []  # benchmarks of the baseline that no test of this shard has measured
 

@@ -110,7 +110,8 @@ class SuiteRun:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         selected = self._context.select(items)
         if self._shard:
-            self._shard, own = select(self._shard, map(self._context.key_of, selected), self._context.suite)
+            keys, folder = map(self._context.key_of, selected), self._context.root / self._context.settings.results
+            self._shard, own = select(self._shard, keys, self._context.suite, folder)
             selected = [item for item in selected if self._context.key_of(item) in own]
         others = [item for item in items if not self._context.key_of(item)]
         kept = {*selected, *others}

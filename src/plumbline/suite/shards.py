@@ -3,14 +3,19 @@
 import re
 import statistics
 from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from plumbline.judging.baseline import durations
 from plumbline.project import SETTINGS
+from plumbline.results.environment import commit_time
+from plumbline.results.files import newest_runs
 from plumbline.results.schema import Shard
 from plumbline.settings_file import settings_hash
+
+_MARGIN = timedelta(hours=1)  # more than a run takes from its measurements to the upload of its history
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -27,12 +32,30 @@ def shard_of(option: str | None, suite: Path) -> Shard | None:
     return Shard(*parse_shard(option), settings_hash(suite / SETTINGS)) if option else None
 
 
-def select(shard: Shard, keys: Iterable[str], suite: Path) -> tuple[Shard, set[str]]:
-    """Return the shard with the keys of all tests of the run, and the keys of its own tests."""
+def select(shard: Shard, keys: Iterable[str], suite: Path, results: Path) -> tuple[Shard, set[str]]:
+    """Return the shard with the keys of all tests of the run, and the keys of its own tests.
+
+    `results`: the folder with the history of runs, which has durations if no baseline has them.
+    """
     ordered = sorted(keys)
-    baseline, durations_s = durations(suite / "baselines")
+    source, durations_s = durations(suite / "baselines")
+    if not source:
+        source, durations_s = _of_earlier_run(results, commit_time(suite))
     own = divide(ordered, durations_s, shard.of)[shard.number - 1]
-    return replace(shard, keys=ordered, divided_by=baseline), {*own}
+    return replace(shard, keys=ordered, divided_by=source), {*own}
+
+
+def _of_earlier_run(results: Path, committed: datetime | None) -> tuple[str, Mapping[str, float]]:
+    """Return the newest run that ended well before the commit was made, and how long its tests took, in seconds.
+
+    "" and nothing if there is none. All shards find the same run, even if other runs end while the shards start.
+    """
+    last = (committed - _MARGIN).isoformat() if committed else ""
+    for run in newest_runs(results):
+        known = {one.key: one.duration_s for one in run.benchmarks if one.duration_s}
+        if run.created <= last and known:
+            return f"the run of {run.created}", known
+    return "", {}
 
 
 def divide(keys: Collection[str], durations_s: Mapping[str, float], of: int) -> list[list[str]]:

@@ -144,7 +144,7 @@ def second(*others: Benchmark, **fields: Any) -> list[Part]:
         (second(base="99"), "shards_differ", f"base commits: {BASE} (shard 1), 99 (shard 2)"),
         (second(settings="other"), "shards_differ", "settings.toml: abc123 (shard 1), other (shard 2)"),
         (second(proposed=False), "shards_differ", "whether it is a proposed change: yes (shard 1), no (shard 2)"),
-        (second(by=""), "shards_differ", "baselines that divide them: a.json (shard 1), none (shard 2)"),
+        (second(by=""), "shards_differ", "durations that divide them: a.json (shard 1), none (shard 2)"),
         (second(profile="full"), "shards_differ", "profiles: ci (shard 1), full (shard 2)"),
         (second(benchmark(C), keys=KEYS[:3]), "shards_differ", f"tests of the whole run: 4 with {D} (shard 1), 3"),
         (second(benchmark(B), benchmark(C)), "shards_differ", "2 of their tests ran in no shard or in several"),
