@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.repository import Repository
 
-from .copies import Copy, write_files
+from .copies import LIMIT_S, Copy, write_files
 
 APP = """
     from starlette.applications import Starlette
@@ -44,12 +44,13 @@ def theirs(tmp_path: Path) -> Copy:
     return repository
 
 
-@pytest.mark.timeout(300)
-def test_the_whole_of_it(theirs: Copy, template: Repository) -> None:
+@pytest.mark.timeout(480)
+def test_the_whole_of_it(theirs: Copy, template: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     """The files are shown and copied, and all options reach the session. Git adds nothing that a run has made.
 
     Their .gitignore lacks __pycache__: compiled modules of the suite are ignored, and `init` says so of others.
     """
+    monkeypatch.setattr("tests.support.project.LIMIT_S", LIMIT_S)  # it also makes an environment
     command = ("-m", "plumbline", "init", f"--template={template.root}", "--yes", "--app=second:app")
 
     done = theirs.own_python(*command, PERF_SERVICES="embedded", PYTHONDONTWRITEBYTECODE="")
