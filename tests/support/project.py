@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from plumbline.comparing.trees.environment import hard_link
 from plumbline.comparing.trees.installers import find_uv
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -376,7 +377,7 @@ def make_environment(folder: str) -> list[str]:
 
 def copy_environment(environment: Path, folder: Path) -> Path:
     """Copy a virtual environment with hard links, to install more into it. Return the Python of the copy."""
-    shutil.copytree(environment, folder, symlinks=True, copy_function=_link)
+    shutil.copytree(environment, folder, symlinks=True, copy_function=hard_link)
     return folder / "bin" / "python"
 
 
@@ -384,9 +385,9 @@ def copy_for_all(environments: Path, folder: Path) -> Path:
     """Copy this interpreter and the environment `ci` to a folder that every user can access. Return the environment."""
     folder.chmod(0o755)
     ignored = shutil.ignore_patterns("site-packages", "test")
-    shutil.copytree(sys.base_prefix, folder / "python", symlinks=True, ignore=ignored, copy_function=_link)
+    shutil.copytree(sys.base_prefix, folder / "python", symlinks=True, ignore=ignored, copy_function=hard_link)
     environment = folder / "environments" / "ci"
-    shutil.copytree(environments / "ci", environment, symlinks=True, copy_function=_link)
+    shutil.copytree(environments / "ci", environment, symlinks=True, copy_function=hard_link)
     # An editable package is in a folder that other users may not enter.
     [packages] = environment.glob("lib/python*/site-packages")
     for link in packages.glob("_*plumbline*.pth"):
@@ -400,11 +401,3 @@ def copy_for_all(environments: Path, folder: Path) -> Path:
     configuration.unlink()  # a new file: the old one is a hard link
     configuration.write_text(text)
     return environment
-
-
-def _link(source: str, target: str) -> None:
-    """Create a hard link if both paths are on one file system, or else a copy."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)

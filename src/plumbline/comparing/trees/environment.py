@@ -134,7 +134,7 @@ def _copy_environment(target: Path) -> None:
     paths = _paths(target)
     folders = {(Path(sysconfig.get_path(kind)).resolve(), paths[kind].resolve()) for kind in ("purelib", "platlib")}
     for ours, copy in folders:
-        shutil.copytree(ours, copy, symlinks=True, copy_function=_link, dirs_exist_ok=True)
+        shutil.copytree(ours, copy, symlinks=True, copy_function=hard_link, dirs_exist_ok=True)
     before, after = (os.fsencode(folder) for folder in (Path(sys.executable).parent, paths["scripts"]))
     for script in Path(sysconfig.get_path("scripts")).iterdir():
         copy = paths["scripts"] / script.name
@@ -147,7 +147,8 @@ def _copy_environment(target: Path) -> None:
             (paths["purelib"] / file).unlink(missing_ok=True)
 
 
-def _link(source: str, target: str) -> None:
+def hard_link(source: str, target: str) -> None:
+    """Create a hard link if both paths are on one file system, or else a copy."""
     try:
         os.link(source, target)
     except OSError:

@@ -37,6 +37,9 @@ class CopyFailed(Exception):
     """The copy of the working tree cannot be made, or does not run although the working tree does."""
 
 
+LEVELS = 3  # how many folders above the repository `also_copy` can name
+
+
 @dataclass(frozen=True)
 class Extras:
     """Files for both copies in addition to those that git lists. Paths are relative to the repository's root."""
@@ -45,13 +48,12 @@ class Extras:
     linked: list[str]  # files and folders; paths outside of the repository begin with ".."
 
 
-def find_extras(git: Git, submodules: Iterable[str], results: Path, also_copy: Sequence[str], levels: int) -> Extras:
+def find_extras(git: Git, submodules: Iterable[str], results: Path, also_copy: Sequence[str]) -> Extras:
     """Return the files that git ignores, and those that `also_copy` names, relative to the project's root.
 
     Small files and folders are copied, because either side may write to them. Large ones are linked. `.env` files are
     linked, so that their secrets are not copied. Environments, caches and the folder `results` are left out.
-    `levels`: how many folders above the repository `also_copy` can name. Raises NoBase, and CopyFailed if a path in
-    `also_copy` does not exist.
+    Raises NoBase, and CopyFailed if a path in `also_copy` does not exist.
     """
     untracked = git.names(*UNTRACKED)
     found = [git.top / name for name in git.names(*UNTRACKED, "--ignored", "--directory")]
@@ -79,11 +81,11 @@ def find_extras(git: Git, submodules: Iterable[str], results: Path, also_copy: S
         if path.is_relative_to(git.top):
             files += _files(path) or []
             linked = [one for one in linked if not one.is_relative_to(path)]
-        elif Path(os.path.relpath(path, git.top)).parts.count("..") <= levels:
+        elif Path(os.path.relpath(path, git.top)).parts.count("..") <= LEVELS:
             linked.append(path)
         elif not Path(name).is_absolute():
             raise CopyFailed(
-                f"{name} in also_copy under [compare] is more than {levels} folders above the root of the repository:"
+                f"{name} in also_copy under [compare] is more than {LEVELS} folders above the root of the repository:"
                 " write an absolute path"
             )
     secret = [path for path in files if _is_secret(path) or path.is_symlink()]
@@ -147,18 +149,18 @@ def _is_same_file(copy: Path, original: Path) -> bool:
     return copy.is_file() and original.is_file() and copy.stat().st_mtime_ns == original.stat().st_mtime_ns
 
 
-def env_files_above(top: Path, levels: int) -> list[str]:
+def env_files_above(top: Path) -> list[str]:
     """Return the `.env` files in the folders above the repository `top`, where libraries look for them."""
-    names = ["../" * level + ".env" for level in range(1, levels + 1)]
+    names = ["../" * level + ".env" for level in range(1, LEVELS + 1)]
     return [name for name in names if (top / name).is_file()]
 
 
-def missing_in_copy(paths: Iterable[Path], tree: Path, top: Path, levels: int) -> list[str]:
+def missing_in_copy(paths: Iterable[Path], tree: Path, top: Path) -> list[str]:
     """Return the paths that are missing in the copy `tree` but exist in the repository `top`.
 
-    They are relative to the repository's root, or up to `levels` folders above it.
+    They are relative to the repository's root, or up to LEVELS folders above it.
     """
-    names = {os.path.relpath(path, tree) for path in paths if path.is_relative_to(tree.parents[levels - 1])}
+    names = {os.path.relpath(path, tree) for path in paths if path.is_relative_to(tree.parents[LEVELS - 1])}
     return sorted(name for name in names if not (tree / name).exists() and (top / name).exists())
 
 

@@ -42,7 +42,7 @@ from plumbline.settings import InstallSettings
 OVERLAY = (SUITE, "tests/__init__.py", "conftest.py")  # base has these paths from the working tree
 MANIFEST = "manifest.json"
 # The three folders above the tree hold the files of `also_copy` that are outside of the repository.
-TREE, LEVELS = "above/above/above/tree", 3
+TREE = "above/above/above/tree"  # with as many folders above it as `ignored.LEVELS`
 MOST_SHOWN = 5
 SAME = "nothing differs: the same files and packages, and for both sides the working tree's suite and Plumbline"
 
@@ -152,7 +152,7 @@ def make_sides(
         with kept.locked(cache):
             kept.sweep(trees)
             kept.sweep(environments)
-            extras = find_extras(git, submodules(git), root.resolve() / results, also_copy, LEVELS)
+            extras = find_extras(git, submodules(git), root.resolve() / results, also_copy)
             working = _copy_of_working_tree(git, trees, extras)
             if commit is None:
                 base = _copy_of_head(trees, working, extras)

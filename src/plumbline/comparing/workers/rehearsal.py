@@ -21,7 +21,7 @@ from plumbline.comparing.trees.at_start.sitecustomize import TESTS
 from plumbline.comparing.trees.environment import installed_copies
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.ignored import CopyFailed
-from plumbline.comparing.trees.sides import LEVELS, MOST_SHOWN, Sides
+from plumbline.comparing.trees.sides import MOST_SHOWN, Sides
 from plumbline.comparing.trees.trace import PREPARE, mark_unread, paths_read, read_since
 from plumbline.comparing.workers.process import pytest_configuration
 from plumbline.comparing.workers.protocol import Collected
@@ -63,7 +63,7 @@ class Rehearsal:
     @property
     def advice(self) -> str:
         """Advice if the copy of the working tree can't be run."""
-        outside = ", ".join(self._sides.shown(ignored.env_files_above(self._sides.top, LEVELS)))
+        outside = ", ".join(self._sides.shown(ignored.env_files_above(self._sides.top)))
         outside = outside or "something outside of the repository"
         return self.lacking or f"If it reads {outside}, {ALSO_COPY}."
 
@@ -92,7 +92,7 @@ class Rehearsal:
             self.brought_along = [
                 name for name, own in zip(read, sides.shown(read), strict=True) if not self._made(own)
             ]
-            if missing := ignored.missing_in_copy(paths, copy, sides.top, LEVELS):
+            if missing := ignored.missing_in_copy(paths, copy, sides.top):
                 self.lacking = f"It lacks {', '.join(sides.shown(missing))}: {ALSO_COPY}."
         outside = sides.shown(name for name in missing if name.startswith("../"))
         if outside and not self.failed_in_head:

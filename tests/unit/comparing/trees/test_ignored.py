@@ -36,7 +36,7 @@ def cache(tmp_path: Path) -> Path:
 
 
 def extras(repository: Repository, *also_copy: str) -> Extras:
-    return find_extras(Git(repository.root), [], repository.root / "results", also_copy, 3)
+    return find_extras(Git(repository.root), [], repository.root / "results", also_copy)
 
 
 def test_both_copies_have_what_git_ignores(repository: Repository, cache: Path) -> None:
@@ -153,7 +153,7 @@ def test_env_files_above_the_repository_are_found(tmp_path: Path) -> None:
     top = tmp_path / "a/b/repository"
     top.mkdir(parents=True)
     (tmp_path / "a/.env").touch()
-    assert env_files_above(top, 3) == ["../../.env"]
+    assert env_files_above(top) == ["../../.env"]
 
 
 def test_what_a_copy_lacks_is_what_was_looked_for_and_is_in_the_repository(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_what_a_copy_lacks_is_what_was_looked_for_and_is_in_the_repository(tmp_p
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     looked_for = {tree / "here", tree / "gone", tree / "nowhere", tree / "../.env", tree.parent / ".env", Path("/etc")}
-    assert missing_in_copy(looked_for, tree, top, 3) == ["../.env", "gone"]
+    assert missing_in_copy(looked_for, tree, top) == ["../.env", "gone"]
 
 
 def test_extras_that_were_read_are_listed(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from plumbline.comparing.trees.git import NoBase
-from plumbline.comparing.trees.ignored import Extras
-from plumbline.comparing.trees.sides import LEVELS, Side, Sides, describe, foreign, make_sides, python_path
+from plumbline.comparing.trees.ignored import LEVELS, Extras
+from plumbline.comparing.trees.sides import Side, Sides, describe, foreign, make_sides, python_path
 from plumbline.results.environment import installed_packages, origins
 from tests.support.project import ROOT, make_environment, pip_install
 from tests.support.repository import Repository
