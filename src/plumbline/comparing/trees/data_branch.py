@@ -22,7 +22,7 @@ ATTEMPTS = 10
 LONGEST_WAIT_S = 2.0
 # A push that fails so many times, although nobody else has pushed meanwhile, is refused. One failure may be a lock.
 _REFUSALS = 3
-_NAME = re.compile(r"(\d{4}-\d\d/)?[^/\n]+")  # `cat-file` reads a name for each line
+_NAME = re.compile(r"(\d{4}-\d\d/)?[^/\n]+")
 _ABSENT = "couldn't find remote ref"
 _AUTHOR = {
     f"GIT_{role}_{name}": value
@@ -76,14 +76,15 @@ def read_branch(root: Path, branch: str, most: int | None = None) -> Iterator[tu
     except NoBase:
         return
     tip = git.commit(_tracking(git, branch), f"refs/heads/{branch}")
-    listed = git.ask("ls-tree", "-r", "-z", "--name-only", tip).split("\0") if tip else []
+    listed = git.ask("ls-tree", "-r", "-z", tip).split("\0") if tip else []
+    objects = {name: entry.rpartition(" ")[2] for entry, _, name in (line.partition("\t") for line in listed)}
     prefix = git.prefix
-    ours = (name for name in listed if name.startswith(prefix) and _NAME.fullmatch(name, len(prefix)))
+    ours = (name for name in objects if name.startswith(prefix) and _NAME.fullmatch(name, len(prefix)))
     names = sorted(name for name in ours if name.endswith(SUFFIXES))[-most if most else 0 :]
     if not names:
         return
     command, environ = git_command(git.top, "cat-file", "--batch")
-    asked = "".join(f"{tip}:{name}\n" for name in names).encode()
+    asked = "".join(f"{objects[name]}\n" for name in names).encode()
     output = subprocess.run(command, input=asked, env=environ, capture_output=True, check=False).stdout
     begin = 0
     for name in names:
