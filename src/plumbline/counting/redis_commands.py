@@ -40,7 +40,10 @@ WAITING = {
 }
 MOST_IDLE_S = 5.0
 # Families that may be left out.
-LEFT_OUT = {KEYS: "the keys that Redis reads and changes", STORED: "the bytes that Redis stores"}
+LEFT_OUT = {
+    KEYS: "the keys that Redis reads and changes can't be counted:",
+    STORED: "the bytes that Redis stores can't be counted:",
+}
 MOST_KEYS = 10_000
 # With MEMORY USAGE of each key, and each of its elements. Nothing if the database has too many keys. Returns the bytes,
 # the milliseconds until a key expires or -1, and the numbers of keys in databases that are not measured: the others, if
@@ -203,4 +206,4 @@ class RedisCommands:
     def _leave_out(self, left_out: str, why: str) -> None:
         if left_out in self.families:
             self.families.remove(left_out)
-            self._note(f"{LEFT_OUT[left_out]} can't be counted: {why}")
+            self._note(f"{LEFT_OUT[left_out]} {why}")
