@@ -12,7 +12,7 @@ import asyncpg
 import psycopg
 
 from plumbline.counting.counter import Counter
-from plumbline.counting.families import BUFFERS, STATEMENTS, kind_of, more
+from plumbline.counting.families import BUFFERS, STATEMENTS, kind_of, more, of_statement
 from plumbline.results.schema import Counts
 from plumbline.services.services import Services
 from plumbline.settings_file import load_settings
@@ -139,19 +139,21 @@ def measure(options: argparse.Namespace) -> list[dict[str, Counts]]:
 
 
 def report(runs: list[dict[str, Counts]]) -> None:
-    """Print the buffers of each benchmark, and how many pairs of runs would fail by the allowance of the gate."""
+    """Print the buffers of each statement, and how many pairs of runs would fail by the allowance of the gate."""
     judged, wrong = 0, 0
     print(f"{'least':>8} {'most':>8} {'growth':>8} {'varied':>8} {'failed':>8}")
     for name in runs[0]:
-        values = [run[name].same.get(BUFFERS) for run in runs]
-        known = [value for value in values if value is not None]
-        statements = sum(n for one, n in runs[0][name].same.items() if kind_of(one) == STATEMENTS)
-        pairs = list(itertools.permutations(known, 2))
-        failed = sum(more(BUFFERS, old, new, statements) for old, new in pairs)
-        judged, wrong = judged + len(pairs), wrong + failed
-        low, high = min(known, default=0.0), max(known, default=0.0)
-        growth = f"{high / low - 1:8.1%}" if low else " " * 8
-        print(f"{low:8,.1f} {high:8,.1f} {growth} {len(values) - len(known):8,} {failed:8,}  {name}")
+        for count in sorted({one for run in runs for one in run[name].same if kind_of(one) == BUFFERS}):
+            values = [run[name].same.get(count) for run in runs]
+            known = [value for value in values if value is not None]
+            executed = runs[0][name].same.get(of_statement(STATEMENTS, count), 0.0)
+            pairs = list(itertools.permutations(known, 2))
+            failed = sum(more(count, old, new, executed) for old, new in pairs)
+            judged, wrong = judged + len(pairs), wrong + failed
+            low, high = min(known), max(known)
+            growth = f"{high / low - 1:8.1%}" if low else " " * 8
+            varied = len(values) - len(known)
+            print(f"{low:8,.1f} {high:8,.1f} {growth} {varied:8,} {failed:8,}  {name}: {of_statement('', count)[:60]}")
     print(f"{wrong:,} of {judged:,} pairs of runs would fail")
 
 

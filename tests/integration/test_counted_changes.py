@@ -139,7 +139,7 @@ CHANGES = {
         "prepare.py",
         "CREATE INDEX item_owner ON item (owner);",
         "",
-        "postgres.rows_read",
+        "postgres.rows_read SELECT name FROM item WHERE owner = $1",
         'return len(await pool.fetch("SELECT name FROM item WHERE owner',
     ),
     "first": Change(  # a dropped pool

@@ -326,7 +326,8 @@ def test_several_workers_are_counted_exactly_even_if_they_are_replaced(shop: Pro
     assert done.code == 0, done.output
     [orders] = shop.results()["benchmarks"]
     statements = [count for name, count in orders["counts"].items() if name.startswith("postgres.statement SELECT")]
-    assert (statements, orders["counts"]["postgres.rows_read"], orders["counts"]["app.messages"]) == ([1, 1], 120, 1)
+    rows = sum(count for name, count in orders["counts"].items() if name.startswith("postgres.rows_read "))
+    assert (statements, rows, orders["counts"]["app.messages"]) == ([1, 1], 120, 1)
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

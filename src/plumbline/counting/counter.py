@@ -15,12 +15,14 @@ from plumbline.counting.call_sites import BlockingCalls, CallSites
 from plumbline.counting.families import (
     BUFFERS,
     CPU,
+    READS,
     ROWS,
     STATEMENTS,
     CannotCount,
     Numbers,
     Source,
     divisor,
+    kind_of,
     same_count,
 )
 from plumbline.counting.holds import LoopHolds
@@ -29,7 +31,7 @@ from plumbline.counting.postgres_statements import PostgresStatements
 from plumbline.counting.probes import ProbeSource, Reader, probed_in
 from plumbline.counting.redis_commands import RedisCommands
 from plumbline.counting.sockets import SocketSource, SocketWatch, peers_of
-from plumbline.results.schema import CallSite, Counts
+from plumbline.results.schema import Counts
 from plumbline.services.services import Services
 
 PASSES = 3
@@ -238,17 +240,12 @@ def counts_of(ended: Sequence[tuple[Source, Sequence[Numbers]]], operations: int
         if isinstance(source, ProbeSource):
             for name, sites in source.sites.items():
                 counts.sites[name] = [replace(one, count=one.count / divisor(name, operations)) for one in sites]
-    for postgres in [source for source, _ in ended if isinstance(source, PostgresStatements)]:
-        for name, shares in postgres.shares.items():
-            if found := [one for label, share in shares.items() for one in _readers(counts, label, share / operations)]:
-                counts.sites[name] = sorted(found, key=lambda one: -one.count)
+    for name in [*counts.same, *counts.varying]:
+        readers = counts.sites.get(name.replace(kind_of(name), STATEMENTS, 1), []) if kind_of(name) in READS else []
+        if readers:
+            each = counts.same.get(name, max(counts.varying.get(name, [0.0]))) / sum(one.count for one in readers)
+            counts.sites[name] = [replace(one, count=each * one.count) for one in readers]
     return counts
-
-
-def _readers(counts: Counts, label: str, share: float) -> list[CallSite]:
-    """Return the lines that a statement comes from, with their parts of the rows or buffers that it read."""
-    sites = counts.sites.get(f"{STATEMENTS} {label}", [])
-    return [replace(one, count=share * one.count / sum(site.count for site in sites)) for one in sites if share]
 
 
 def merged(one: Counts, other: Counts) -> Counts:

@@ -6,8 +6,10 @@ from typing import Protocol
 # The counts of a family are taken together or not at all.
 SOCKETS, COMMANDS, STATEMENTS, ROWS = "messages", "redis.command", "postgres.statement", "postgres.rows_read"
 PARSES = "postgres.parse"  # of STATEMENTS: how often one is prepared
+# Rows and buffers are counted for each statement: its text follows the name, as in that of STATEMENTS.
 BUFFERS, KEYS, STORED = "postgres.buffers", "redis.keys", "redis.bytes_stored"
 KEYS_READ, CHANGES = "redis.keys_read", "redis.changes"  # both of KEYS
+READS = (ROWS, BUFFERS)
 CPU = "redis.cpu_us"  # of no family: it is not exact, and only shown
 BLOCKING = "blocking"  # calls that block an event loop, by function
 ALLOCATIONS, PEAK_BYTES = "allocations", "peak_bytes"  # of one process, whose name is before the dot
@@ -35,7 +37,7 @@ def more(name: str, old: float, new: float, requests: float = 1) -> bool:
     """Return whether a count has grown too much. `requests` is its number of messages, commands or statements."""
     if ".bytes_" in kind_of(name):
         return new > old * (1 + BYTES_SHARE) + BYTES * max(requests, 1)
-    if name == BUFFERS:
+    if kind_of(name) == BUFFERS:
         return new > old * (1 + BUFFERS_SHARE) + BUFFERS_EACH * requests
     if is_memory(name):
         share, extra = MEMORY[kind_of(name).rpartition(".")[2]]
@@ -51,6 +53,11 @@ def same_count(name: str, values: Sequence[float]) -> bool:
 def kind_of(name: str) -> str:
     """Return a count's name without the command or the statement."""
     return name.partition(" ")[0]
+
+
+def of_statement(kind: str, name: str) -> str:
+    """Return the name of another count of the same statement."""
+    return f"{kind} {name.partition(' ')[2]}"
 
 
 def is_memory(name: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from plumbline.counting.families import BUFFERS, ROWS, STATEMENTS, CannotCount, Numbers
+from plumbline.counting.families import BUFFERS, READS, ROWS, STATEMENTS, CannotCount, Numbers, family
 from plumbline.counting.plans import Read, read_between, read_by
 from plumbline.counting.statements import (
     Executed,
@@ -70,8 +70,6 @@ class PostgresStatements:
         self._read: dict[Executed, Read] = {}
         self._plans: dict[str, set[str]] = {}
         self._functions: set[str] | None = None
-        #: Of the last round, by count and statement: the rows and buffers that it read.
-        self.shares: dict[str, dict[str, float]] = {}
 
     def begin(self) -> None:
         self.families = [STATEMENTS, ROWS, BUFFERS]
@@ -138,21 +136,17 @@ class PostgresStatements:
         for one in part:
             if one.kind == "statement":
                 kinds.setdefault((normalised(one.text), normalised(one.prepared)), []).append(one)
-        rows, buffers = 0.0, 0.0
-        self.shares = {ROWS: {}, BUFFERS: {}}
         for (label, prepared), alike in kinds.items():
             try:
                 if ROWS in self.families and self._reads_tables(alike[-1]):
                     read = self._read_by(alike[-1])
-                    rows, buffers = rows + len(alike) * read.rows, buffers + len(alike) * read.buffers
-                    self.shares[ROWS][label] = len(alike) * read.rows
-                    self.shares[BUFFERS][label] = len(alike) * read.buffers
+                    for kind, each in zip(READS, (read.rows, read.buffers), strict=True):
+                        numbers[f"{kind} {label}"] = numbers.get(f"{kind} {label}", 0.0) + len(alike) * each
                     self._plans.setdefault(prepared or label, set()).add(read.plan)
             except CannotCount as error:
                 self.families = [STATEMENTS]
                 self._note(f"the rows and buffers read by {label} can't be counted: {error}")
-        counted = {name: count for name, count in ((ROWS, rows), (BUFFERS, buffers)) if name in self.families}
-        return {**numbers, **{name: count for name, count in counted.items() if count}}
+        return {name: count for name, count in numbers.items() if count and family(name) in self.families}
 
     def _reads_tables(self, one: Executed) -> bool:
         if reads_tables(one):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from plumbline.judging.counts import grown_beyond, grown_counts, growth
+from plumbline.judging.counts import grown_beyond, grown_counts
 from plumbline.judging.evidence import Accepted
+from plumbline.judging.explaining import growth
 from plumbline.results.files import ResultsError, write_whole
 from plumbline.results.schema import Benchmark, Reason, Results
 

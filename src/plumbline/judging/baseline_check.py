@@ -29,7 +29,7 @@ from plumbline.judging.evidence import (
     Thresholds,
     sharing_of,
 )
-from plumbline.judging.sessions import ASSUMED, Sessions, sessions_of
+from plumbline.judging.sessions import ASSUMED, Difference, Sessions, sessions_of
 from plumbline.measuring.statistics import log_spread
 from plumbline.results.schema import Benchmark, Environment, Reason, Results, Verdict
 from plumbline.settings import BenchmarkSettings, GateSettings
@@ -78,6 +78,7 @@ def check_baseline(
             confirm_processes=gate.confirm_processes,
             confirmed=bool(again),
             sessions=sessions.between(benchmark.key, of_run=not again),
+            to_pass=sessions.to_pass(benchmark.key, of_run=not again),
         )
         found[benchmark.key] = _check(benchmark, old, again, different, thresholds, judge_these)
     return found
@@ -136,13 +137,15 @@ def judge(
     *,
     confirmed: bool,
     sessions: float = ASSUMED**2,
+    to_pass: Difference | None = None,
 ) -> Judgement:
     """Judge medians of fresh processes against the medians of the baseline, both in seconds.
 
     `variance` is the common variance of all benchmarks, of logarithms. `thresholds` has the false-positive rate of this
     benchmark alone. The minimum detectable effect is that of `confirm_processes` processes. `confirmed`: whether
     `medians` come from these; otherwise the verdict cannot be `regression`. `sessions` is the variance of the
-    difference between two sessions, of logarithms. Raises ValueError for fewer than two baseline medians or no medians.
+    difference between two sessions, of logarithms. `to_pass` is the same if the benchmark may pass, if that differs.
+    Raises ValueError for fewer than two baseline medians or no medians.
     """
     if len(baseline_medians) < 2 or not medians:
         raise ValueError("a comparison needs at least two medians of the baseline and one of this run")
@@ -156,26 +159,30 @@ def judge(
     spread = max(math.sqrt(max((own + prior_degrees * variance) / degrees, own / own_degrees)), SPREAD_FLOOR)
     within = spread**2 * (1 / len(baseline_medians) + 1 / len(medians))
     error = math.sqrt(within + sessions)
-    # Only a part of the variance is estimated from a few processes (Welch 1947, Biometrika 34:28).
-    degrees = min(round(degrees * (error**2 / within) ** 2), MOST_DEGREES)
-    to_fail = student_quantile(1 - thresholds.false_alarms, degrees)
-    to_pass = student_quantile(thresholds.power, degrees)
+    to_pass = to_pass or Difference(sessions, math.inf)
+    passing_error = math.sqrt(within + to_pass.variance)
+    # Each part of the variance has its own degrees of freedom (Welch 1947, Biometrika 34:28). If a benchmark may fail,
+    # the difference between sessions counts as known.
+    of_failing = min(round(degrees * (error**2 / within) ** 2), MOST_DEGREES)
+    of_passing = passing_error**4 / (within**2 / degrees + to_pass.variance**2 / to_pass.degrees)
+    failing = student_quantile(1 - thresholds.false_alarms, of_failing)
+    passing = student_quantile(thresholds.power, min(round(of_passing), MOST_DEGREES))
     tolerance = math.log1p(thresholds.tolerance)
     confirming = math.sqrt(spread**2 * (1 / len(baseline_medians) + 1 / confirm_processes) + sessions)
 
     verdict: Verdict = "inconclusive"
-    if change + to_fail * error < -tolerance:
+    if change + failing * error < -tolerance:
         verdict = "improvement"
-    elif change + to_pass * error < math.log1p(thresholds.minimum_effect):
+    elif change + passing * passing_error < math.log1p(thresholds.minimum_effect):
         verdict = "pass"
-    elif confirmed and change - to_fail * error > tolerance:
+    elif confirmed and change - failing * error > tolerance:
         verdict = "regression"
     return Judgement(
         verdict=verdict,
         change=math.expm1(change),
-        low=math.expm1(change - to_pass * error),
-        high=math.expm1(change + to_pass * error),
-        minimum_detectable_effect=math.expm1(tolerance + (to_fail + to_pass) * confirming),
+        low=math.expm1(change - passing * passing_error),
+        high=math.expm1(change + passing * passing_error),
+        minimum_detectable_effect=math.expm1(tolerance + (failing + passing) * confirming),
         pairs=len(medians),
         error=error,
     )

@@ -1,7 +1,7 @@
 """Comparison of counts. Counts have no noise and hardly depend on the machine."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -9,24 +9,22 @@ from msgspec.structs import replace
 
 from plumbline.counting.families import (
     BUFFERS,
-    CHANGES,
     COMMANDS,
-    KEYS_READ,
-    PARSES,
-    PEAK_BYTES,
+    READS,
     ROWS,
     STATEMENTS,
     family,
     is_memory,
     kind_of,
     more,
+    of_statement,
 )
 from plumbline.judging.evidence import BaselineEvidence, CountEvidence
+from plumbline.judging.explaining import explaining, most_telling_first
 from plumbline.results.schema import (
     Benchmark,
     CallSite,
     CountChange,
-    CountGrowth,
     Counts,
     Environment,
     PlanChange,
@@ -35,7 +33,6 @@ from plumbline.results.schema import (
 
 T = TypeVar("T")
 
-TRANSACTIONS = {"BEGIN", "START", "COMMIT", "ROLLBACK"}  # they come with the statements between them
 CUT_OTHERWISE = 2  # a message in several segments may use twice as many: each segment is at least half full
 
 
@@ -59,7 +56,8 @@ def compare_counts(
     - messages of several segments, unless they have more than doubled;
     - rows and buffers read with another profile, because more samples may have written more rows;
     - buffers read by another version of PostgreSQL, which reads otherwise;
-    - a command or statement that replaces another one, if the total has not grown.
+    - a command or statement that replaces another one, if the total has not grown;
+    - what a new statement reads, if the statements that it replaces read as much.
     """
     changes = []
     varied, varies = _as_messages(old.varying), _as_messages(new.varying)
@@ -77,13 +75,13 @@ def compare_counts(
         grown = more(name, then * factor + range_, now, requests)
         varying = name in varied or name in varies
         if grown or (not varying and more(name, now * factor, then, requests)):
-            replaces = then == 0 and " " in name and not more(name, _total(before, name), _total(after, name))
+            replaces = then == 0 and " " in name and _replaces_as_much(name, before, after)
             comparable = {
                 f"{name.partition('.')[0]}.messages": same_backend,
                 ROWS: same_profile,
                 BUFFERS: same_profile and same_postgres,
             }
-            gated = grown and not replaces and comparable.get(name, True)
+            gated = grown and not replaces and comparable.get(kind_of(name), True)
             sites = _sites(name, old, new, is_baseline) if grown else []
             changes.append(CountChange(name, then, now, gated, max(varies.get(name, [0.0])), sites))
     return most_telling_first(changes)
@@ -186,87 +184,6 @@ def figure_of(counts: Counts, name: str) -> float:
     return sum(value for one, value in _smallest(counts).items() if name in (one, kind_of(one)))
 
 
-def growth(change: CountChange) -> CountGrowth:
-    first = next(iter(change.sites), None)
-    return CountGrowth(change.name, change.old, change.new, most=change.most, site=first)
-
-
-def group_changes(benchmarks: Iterable[Benchmark], *, gated: bool = True) -> dict[CountGrowth, list[str]]:
-    """Group equal changes of a count in several benchmarks, the most common first, with the benchmarks' keys.
-
-    `gated`: which changes to group.
-    """
-    alike: dict[tuple[str, float], dict[str, CountChange]] = {}
-    for benchmark in benchmarks:
-        for change in explaining([one for one in _without_parses(benchmark.count_changes) if one.gated == gated]):
-            alike.setdefault((change.name, _as_shown(change.new - change.old)), {})[benchmark.key] = change
-    return {
-        CountGrowth(
-            name,
-            next(iter(changes.values())).old,
-            next(iter(changes.values())).new,
-            benchmarks=len(changes),
-            alike=len({(_as_shown(one.old), _as_shown(one.new), one.most) for one in changes.values()}) == 1,
-            most=next(iter(changes.values())).most,
-            site=_common_site(changes.values()),
-        ): list(changes)
-        for (name, _), changes in sorted(alike.items(), key=lambda item: -len(item[1]))
-    }
-
-
-def _common_site(changes: Collection[CountChange]) -> CallSite | None:
-    """Return the line that a count came from in all benchmarks, or None."""
-    sites = [change.sites[0] for change in changes if change.sites]
-    places = {(one.file, one.line, one.function) for one in sites}
-    return sites[0] if len(places) == 1 and len(sites) == len(changes) else None
-
-
-def explaining(changes: Sequence[CountChange]) -> list[CountChange]:
-    """Leave out changes of a service's bytes, buffers and keys if its messages, commands or rows have changed, too.
-
-    Leave out allocations if anything else has changed, because requests and their answers take memory, and the peak of
-    a process if its allocations have changed.
-    """
-    changes = _without_parses(changes)
-    memory = [change for change in changes if is_memory(change.name)]
-    if len(memory) < len(changes):
-        changes = [change for change in changes if change not in memory]
-    lesser = (BUFFERS, KEYS_READ, CHANGES)
-    sizes = [
-        change
-        for change in changes
-        if ".bytes_" in kind_of(change.name) or change.name.endswith(f".{PEAK_BYTES}") or change.name in lesser
-    ]
-    services = {change.name.partition(".")[0] for change in changes if change not in sizes}
-    return [one for one in changes if one not in sizes or one.name.partition(".")[0] not in services]
-
-
-def _without_parses(changes: Sequence[CountChange]) -> list[CountChange]:
-    """Leave out how often a statement is prepared if it is executed as many times more."""
-    more = {change.name: change.new - change.old for change in changes}
-    executed = {PARSES + name.removeprefix(STATEMENTS): grown for name, grown in more.items() if STATEMENTS in name}
-    return [one for one in changes if one.name not in executed or executed[one.name] < more[one.name]]
-
-
-def most_telling_first(changes: Iterable[CountChange]) -> list[CountChange]:
-    """Sort changes: what counts against the benchmark, then what is most likely its cause, then what grew most.
-
-    Of those that grew alike, new ones are more likely the cause.
-    """
-
-    def likely(one: CountChange) -> int:
-        kind = kind_of(one.name)
-        is_transaction = one.name.partition(" ")[2].partition(" ")[0] in TRANSACTIONS
-        causes = (
-            kind in {STATEMENTS, COMMANDS, PARSES} and not is_transaction,
-            kind.endswith(".connections"),
-            " " in one.name,
-        )
-        return [*causes, not is_memory(one.name), True].index(True)
-
-    return sorted(changes, key=lambda one: (not one.gated, likely(one), one.old - one.new, one.old))
-
-
 def _python(environment: Environment) -> tuple[str, str, str]:
     minor = ".".join(environment.python.split(".")[:2])
     return environment.system, environment.architecture, minor
@@ -303,6 +220,8 @@ def _as_messages(counts: Mapping[str, T]) -> dict[str, T]:
 
 def _requests(counts: Mapping[str, float], name: str) -> float:
     """Return the number of messages, commands or statements (the largest) of the service that a count belongs to."""
+    if kind_of(name) in READS and name not in READS:
+        return counts.get(of_statement(STATEMENTS, name), 0.0)
     service = name.partition(".")[0]
     kinds = (f"{service}.messages", COMMANDS, STATEMENTS)
     return max(
@@ -310,10 +229,24 @@ def _requests(counts: Mapping[str, float], name: str) -> float:
     )
 
 
+def _replaces_as_much(name: str, before: Mapping[str, float], after: Mapping[str, float]) -> bool:
+    """Return whether a command or statement, or what it reads, is no more than what it may have replaced."""
+    if kind_of(name) not in READS:
+        return not more(name, _total(before, name), _total(after, name))
+    # A statement that reads less in as many executions makes no room for others.
+    fewer = {
+        one: before.get(executed, 0.0) - after.get(executed, 0.0)
+        for one in before
+        if kind_of(one) == kind_of(name)
+        for executed in [of_statement(STATEMENTS, one)]
+        # Older baselines have the sum of all statements.
+        if after.get(executed, 0.0) < before.get(executed, 0.0) or one in READS
+    }
+    then = sum(before[one] - after.get(one, 0.0) for one in fewer)
+    now = sum(count for one, count in after.items() if kind_of(one) == kind_of(name) and not before.get(one))
+    return not more(name, then, now, sum(fewer.values()))
+
+
 def _total(counts: Mapping[str, float], name: str) -> float:
     """Return the sum of all counts of the same kind, such as all commands."""
     return sum(count for one, count in counts.items() if kind_of(one) == kind_of(name))
-
-
-def _as_shown(count: float) -> float:
-    return float(f"{count:.4g}" if count < 10_000 else f"{count:.0f}")

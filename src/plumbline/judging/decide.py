@@ -8,8 +8,9 @@ from msgspec.structs import asdict, replace
 
 from plumbline.judging.accepted import with_accepted
 from plumbline.judging.baseline_check import differences, package_differences
-from plumbline.judging.counts import compare_sides, explaining, group_changes, grown_counts, growth
+from plumbline.judging.counts import compare_sides, grown_counts
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, CountEvidence, Evidence, Judgement
+from plumbline.judging.explaining import explaining, group_changes, growth
 from plumbline.judging.missing import missing_benchmarks, removed_benchmarks
 from plumbline.measuring.statistics import SAMPLES_FOR_P99, Summary, slower_by, tail_figure
 from plumbline.project import EXIT_INCONCLUSIVE, EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION

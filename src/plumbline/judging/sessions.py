@@ -13,6 +13,7 @@ Before there is much evidence, an assumed difference counts as much as a few val
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -21,6 +22,11 @@ from plumbline.results.schema import Benchmark, Results
 
 # Assumed standard deviation of the difference between two sessions, and its weight, in benchmarks or runs.
 ASSUMED, ASSUMED_WEIGHT = 0.02, 5
+# The same if a benchmark may pass: one that does not costs only the time of its pairs.
+ASSUMED_TO_PASS = 0.03
+# Degrees of freedom of a variance from the median size of n values, as a share of n: the efficiency of that median
+# (Rousseeuw and Croux 1993, Journal of the American Statistical Association 88:1273).
+OF_MEDIAN = 0.37
 # Sessions never differ by more than this standard deviation: larger changes of most benchmarks are changes of the code.
 MOST = 0.1
 # The newest runs that count.
@@ -32,6 +38,13 @@ LEAST = 5
 _NOT_COMPARED = {"new", "changed", "invalid", "missing", "removed"}
 
 
+class Difference(NamedTuple):
+    """An estimated variance, and its degrees of freedom."""
+
+    variance: float
+    degrees: float
+
+
 class Sessions(Struct, frozen=True):
     """Differences between sessions, in this run and earlier ones."""
 
@@ -41,14 +54,23 @@ class Sessions(Struct, frozen=True):
     variance: float = 0.0  # between the processes of one session
     processes: float = 5.0  # of the baseline
 
-    def between(self, key: str, *, of_run: bool = True) -> float:
+    def to_pass(self, key: str, *, of_run: bool = True) -> Difference:
+        """Return what `between` returns if a benchmark must not pass by mistake."""
+        values = len(self._others(key, of_run)) + len(self.earlier.get(key, []))
+        variance = self.between(key, of_run=of_run, assumed=ASSUMED_TO_PASS)
+        return Difference(variance, ASSUMED_WEIGHT + OF_MEDIAN * values)
+
+    def _others(self, key: str, of_run: bool) -> dict[str, float]:
+        others = {other: change for other, change in self.changes.items() if other != key}
+        return others if of_run and len(others) >= LEAST else {}
+
+    def between(self, key: str, *, of_run: bool = True, assumed: float = ASSUMED) -> float:
         """Return the variance of the difference between two sessions for one benchmark.
 
         `of_run`: whether the other benchmarks of this run count. They must not excuse a benchmark that could fail:
         all of them may be slower.
         """
-        others = {other: change for other, change in self.changes.items() if other != key}
-        others = others if of_run and len(others) >= LEAST else {}
+        others = self._others(key, of_run)
         earlier = self.earlier.get(key, [])
         unexplained = (change - self.machine.get(other, 0.0) for other, change in others.items())
         typical = min(_typical(others.values()), _typical(unexplained))
@@ -57,7 +79,7 @@ class Sessions(Struct, frozen=True):
         # Two sessions differ by twice the variance of one.
         known = 2 * max(_typical(change - center for change in earlier) - self.variance, 0.0)
         weights = ASSUMED_WEIGHT + len(others) + len(earlier)
-        shrunk = (ASSUMED_WEIGHT * ASSUMED**2 + len(others) * shown + len(earlier) * known) / weights
+        shrunk = (ASSUMED_WEIGHT * assumed**2 + len(others) * shown + len(earlier) * known) / weights
         return min(max(shrunk, known) if len(earlier) >= LEAST else shrunk, MOST**2)
 
 

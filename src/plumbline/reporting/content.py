@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from plumbline.judging.counts import group_changes
 from plumbline.judging.decide import broken
+from plumbline.judging.explaining import group_changes
 from plumbline.measuring.statistics import summarize
 from plumbline.project import EXIT_INTERRUPTED, EXIT_REGRESSION, EXIT_USAGE, nox_command
 from plumbline.reporting import format as form
@@ -378,6 +378,8 @@ def count_text(growth: CountGrowth) -> str:
     kind, _, statement = growth.name.partition(" ")
     service, _, unit = kind.partition(".")
     statements = {"statement": f"{statement}:", "parse": f"{statement}: prepared"}
+    if statement:
+        statements |= {"rows_read": f"{statement}: rows read", "buffers": f"{statement}: buffers"}
     label = statements.get(unit, f"{service} {statement or unit.replace('_', ' ')}")
     old, new, difference = map(number, (growth.old, growth.new, growth.new - growth.old))
     new += f" to {number(growth.most)}" if growth.most else ""

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import cast
 
-from plumbline.judging.counts import explaining, grown_counts, growth, most_telling_first
+from plumbline.judging.counts import grown_counts
 from plumbline.judging.decide import LOOP_HOLD, broken
+from plumbline.judging.explaining import explaining, growth, most_telling_first
 from plumbline.project import EXIT_INCONCLUSIVE, SUITE
 from plumbline.reporting import content
 from plumbline.reporting import format as form
@@ -36,7 +37,7 @@ _OF_THE_RUN: set[Kind] = {
 _HOW: set[Kind] = {"compared", "slower_in_processes", "tail_slower"}
 _COUNTS: dict[str, CauseKind] = {
     "postgres.statement": "statement",
-    "postgres.parse": "statement",
+    **dict.fromkeys(("postgres.parse", "postgres.rows_read", "postgres.buffers"), "statement"),
     "redis.command": "command",
 }
 

@@ -25,7 +25,8 @@ from plumbline.counting.counter import Counter, counts_of
 from plumbline.counting.families import more
 from plumbline.counting.memory import MemoryReader
 from plumbline.counting.probes import ProbeSource
-from plumbline.judging.counts import compare_counts, explaining
+from plumbline.judging.counts import compare_counts
+from plumbline.judging.explaining import explaining
 from plumbline.results.schema import CallSite, CountChange, Counts
 from plumbline.services.at_start import plumbline_probes
 from plumbline.services.at_start.plumbline_probes import Probes

@@ -8,18 +8,10 @@ from msgspec.structs import replace
 
 from plumbline.counting.families import BUFFERS, COMMANDS, ROWS, SOCKETS, STATEMENTS
 from plumbline.judging.baseline import find_counts, keep_uncounted, merge
-from plumbline.judging.counts import (
-    GrownCount,
-    check_counts,
-    compare_counts,
-    counts_of,
-    figure_of,
-    group_changes,
-    grown_count,
-    most_telling_first,
-)
+from plumbline.judging.counts import GrownCount, check_counts, compare_counts, counts_of, figure_of, grown_count
 from plumbline.judging.decide import decide
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, Evidence, Judgement
+from plumbline.judging.explaining import explaining, group_changes, most_telling_first
 from plumbline.results.files import write_results
 from plumbline.results.schema import (
     Benchmark,
@@ -62,7 +54,8 @@ def gated(old: dict[str, float], new: dict[str, float], *, same_backend: bool = 
         ("postgres.statement SELECT a FROM b", 1, 51),
         ("postgres.statement SELECT a FROM b", 0, 1),
         ("postgres.parse SELECT a FROM b", 0, 1),
-        ("postgres.rows_read", 1, 1_000),
+        ("postgres.rows_read SELECT a FROM b", 1, 1_000),
+        ("postgres.buffers SELECT a FROM b", 3, 143),
         ("postgres.statement SELECT m.bytes_sent FROM app.messages", 1, 2),
         ("app.bytes_sent", 1_000, 1_027),
         ("app.bytes_received", 31, 48),
@@ -375,11 +368,43 @@ def test_bytes_of_many_commands_may_grow_by_as_many_digits() -> None:
 
 def test_rows_read_are_compared_under_the_same_profile_alone() -> None:
     """With more samples, earlier benchmarks have written more rows."""
-    found = results(counted({ROWS: 1_104.0}), profile="full")
-    [other] = check_counts(found, results(counted({ROWS: 124.0}), profile="ci")).values()
+    found = results(counted(reads(A=(1, 1_104, 0))), profile="full")
+    [other] = check_counts(found, results(counted(reads(A=(1, 124, 0))), profile="ci")).values()
     assert ([change.gated for change in other.changes], other.fails) == ([False], False)
-    [same] = check_counts(found, results(counted({ROWS: 124.0}), profile="full")).values()
+    [same] = check_counts(found, results(counted(reads(A=(1, 124, 0))), profile="full")).values()
     assert ([change.gated for change in same.changes], same.fails) == ([True], True)
+
+
+def reads(**statements: tuple[float, float, float]) -> dict[str, float]:
+    """Return counts of statements: how often each was executed, and the rows and buffers that it read."""
+    kinds = (STATEMENTS, ROWS, BUFFERS)
+    return {f"{kind} {name}": n for name, all_ in statements.items() for kind, n in zip(kinds, all_, strict=True) if n}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "names"),
+    [
+        (reads(A=(1, 1, 3), B=(1, 999, 140)), reads(A=(1, 999, 140), B=(1, 1, 3)), [f"{ROWS} A", f"{BUFFERS} A"]),
+        (reads(A=(1, 9, 3), B=(1, 9, 3)), reads(A=(1, 9, 7.7), B=(1, 9, 7.8)), [f"{BUFFERS} B"]),
+        (reads(A=(5, 5, 15)), reads(A=(5, 5, 38.7)), []),
+        (reads(A=(1, 50, 20)), reads(C=(1, 50, 20)), []),
+        (reads(A=(2, 2, 6)), reads(A=(1, 1, 3), C=(1, 1, 3)), []),
+        (reads(A=(1, 1, 3), B=(1, 999, 140)), reads(C=(1, 999, 140), B=(1, 1, 3)), [f"{ROWS} C", f"{BUFFERS} C"]),
+        ({ROWS: 999, **reads(A=(1, 0, 0))}, reads(A=(1, 999, 0)), []),
+        ({ROWS: 998, **reads(A=(1, 0, 0))}, reads(A=(1, 999, 0)), [f"{ROWS} A"]),
+    ],
+    ids=["exchanged", "little", "several", "reworded", "partly", "reworded and lost", "old baseline", "old and more"],
+)
+def test_each_statement_may_read_no_more(old: dict[str, float], new: dict[str, float], names: list[str]) -> None:
+    """A new one may read what those read that it replaces, and not what others save."""
+    assert gated(old, new) == names
+
+
+def test_reads_that_come_with_more_executions_are_left_out() -> None:
+    """An N+1 reads one row each. A statement that also reads more each time is listed."""
+    changes = changed(counted(reads(A=(1, 1, 3), B=(1, 1, 3))), counted(reads(A=(51, 51, 153), B=(2, 2_000, 286))))
+    named = [one.name for one in explaining(changes)]
+    assert named == [f"{STATEMENTS} A", f"{STATEMENTS} B", f"{ROWS} B"]
 
 
 @pytest.mark.parametrize(
@@ -387,9 +412,9 @@ def test_rows_read_are_compared_under_the_same_profile_alone() -> None:
 )
 def test_buffers_are_compared_under_the_same_profile_and_version(profile: str, version: str, fails: bool) -> None:
     """Another major version of PostgreSQL reads otherwise."""
-    old = results(counted({BUFFERS: 100.0}), profile=profile)
+    old = results(counted(reads(A=(1, 0, 100))), profile=profile)
     old = replace(old, environment=replace(old.environment, versions={"postgres": version}))
-    new = results(counted({BUFFERS: 1_000.0}), profile="ci")
+    new = results(counted(reads(A=(1, 0, 1_000))), profile="ci")
     new = replace(new, environment=replace(new.environment, versions={"postgres": "18.6"}))
     [evidence] = check_counts(new, old).values()
     assert ([change.gated for change in evidence.changes], evidence.fails) == ([fails], fails)

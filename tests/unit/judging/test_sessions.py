@@ -93,10 +93,21 @@ def test_only_earlier_runs_with_the_same_baseline_count() -> None:
         Case(38, 0.01, 0.03),
         Case(38, 0.005, 0.03, together=True),
         Case(1, 0.005, 0.02),
+        Case(3, 0.01, 0.03),
+        Case(3, 0.01, 0.03, earlier=5),
         Case(3, 0.01, 0.03, earlier=20),
         Case(38, 0.005, machine=0.981),
     ],
-    ids=["own, 2 %", "own, 3 %", "together, 3 %", "one benchmark", "known from earlier runs", "a faster machine"],
+    ids=[
+        "own, 2 %",
+        "own, 3 %",
+        "together, 3 %",
+        "one benchmark",
+        "first run",
+        "few runs",
+        "many runs",
+        "a faster machine",
+    ],
 )
 def test_the_power_holds_where_sessions_differ(case: Case) -> None:
     """The check passes no more slow-downs of 5 % than its share of the allowed misses, and what chance adds to that."""
@@ -111,7 +122,7 @@ def test_the_power_holds_where_sessions_differ(case: Case) -> None:
 def test_most_of_what_is_unchanged_passes_if_sessions_are_alike() -> None:
     """At once in a large suite, and after some runs in a small one."""
     assert simulate(Case(38, 0.005, slower=0.0), 20).others > 0.95
-    assert simulate(Case(3, 0.005, slower=0.0, earlier=20), 100).others > 0.95
+    assert simulate(Case(3, 0.005, slower=0.0, earlier=20), 100).others > 0.85
 
 
 def test_the_misses_of_both_stages_stay_within_what_is_allowed_together() -> None:

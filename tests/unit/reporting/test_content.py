@@ -67,6 +67,8 @@ def test_a_pass_says_that_some_calls_may_be_slower() -> None:
         ("postgres.statement SELECT … FROM b WHERE c = $1", "SELECT … FROM b WHERE c = $1: 1 → 1,050"),
         ("postgres.parse SELECT a FROM b", "SELECT a FROM b: prepared 1 → 1,050"),
         ("postgres.rows_read", "postgres rows read 1 → 1,050"),
+        ("postgres.rows_read SELECT a FROM b", "SELECT a FROM b: rows read 1 → 1,050"),
+        ("postgres.buffers SELECT a FROM b", "SELECT a FROM b: buffers 1 → 1,050"),
     ],
 )
 def test_a_change_in_words(name: str, text: str) -> None:

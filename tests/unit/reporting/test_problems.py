@@ -79,14 +79,14 @@ def test_a_grown_count_has_its_statement_and_the_users_own_function() -> None:
 def test_a_changed_plan_is_a_cause_of_a_regression() -> None:
     """A lost index: rows explain the buffers, and the plan explains the rows."""
     growth = [
-        CountChange("postgres.rows_read", 1, 1_000, gated=True),
-        CountChange("postgres.buffers", 3, 143, gated=True),
+        CountChange("postgres.rows_read SELECT n FROM item", 1, 1_000, gated=True),
+        CountChange("postgres.buffers SELECT n FROM item", 3, 143, gated=True),
     ]
     plans = [PlanChange("SELECT n FROM item", "Limit\n  Index Scan i on item", "Limit\n  Seq Scan on item")]
     lost = benchmark(KEY, "regression", count_changes=growth, plan_changes=plans, reasons=[Reason("count_grown")])
     (problem,) = find_problems(judged(results(lost)))
     assert [(one.kind, one.text) for one in problem.causes] == [
-        ("count", "postgres rows read 1 → 1,000"),
+        ("statement", "SELECT n FROM item: rows read 1 → 1,000"),
         ("plan", "plan of SELECT n FROM item: Index Scan i on item → Seq Scan on item"),
     ]
 

@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from plumbline.judging.counts import explaining, grown_counts, growth, most_telling_first
+from plumbline.judging.counts import grown_counts
+from plumbline.judging.explaining import explaining, growth, most_telling_first
 from plumbline.reporting import content
 from plumbline.reporting.html.elements import Markup, dumped, escaped, listed, tag, tone, verdict_of
 from plumbline.reporting.html.intervals import Intervals
