@@ -33,6 +33,8 @@ from plumbline.results.schema import (
 
 T = TypeVar("T")
 
+# How many times the difference between two runs of head a count has to grow by.
+TIMES_VARIED = 3
 CUT_OTHERWISE = 2  # a message in several segments may use twice as many: each segment is at least half full
 
 
@@ -120,13 +122,29 @@ def check_counts(
     return found
 
 
-def compare_sides(counts: Mapping[str, Sequence[Counts]]) -> dict[str, CountEvidence]:
-    """Return the changed counts of each benchmark between base and head of a paired comparison, by key."""
+def compare_sides(
+    counts: Mapping[str, Sequence[Counts]], measured: Mapping[str, Counts] = {}
+) -> dict[str, CountEvidence]:
+    """Return the changed counts of each benchmark between base and head of a paired comparison, by key.
+
+    `measured`: the counts of this run, which has measured head's code before, with data of its own. A count that
+    differs between these two runs depends on data that `prepare` writes differently each time. It has grown only if it
+    grew by far more than that.
+    """
     found = {}
     for key, (base, head) in counts.items():
         changes = compare_counts(base, head)
-        found[key] = CountEvidence(changes, any(one.gated for one in changes), compare_plans(base.plans, head.plans))
+        before = _smallest(measured[key]) if key in measured else {}
+        unclear = [one for one in changes if one.gated and _may_be_data(one, before.get(one.name, one.new))]
+        changes = [replace(one, gated=False) if one in unclear else one for one in changes]
+        fails, plans = any(one.gated for one in changes), compare_plans(base.plans, head.plans)
+        found[key] = CountEvidence(changes, fails, plans, unclear)
     return found
+
+
+def _may_be_data(change: CountChange, measured: float) -> bool:
+    """Return whether a count that has grown also differs between two runs of head, and by too much."""
+    return min(change.new, measured) - change.old <= TIMES_VARIED * abs(change.new - measured)
 
 
 def counts_of(benchmark: Benchmark) -> Counts:

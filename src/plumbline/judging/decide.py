@@ -8,7 +8,7 @@ from msgspec.structs import asdict, replace
 
 from plumbline.judging.accepted import with_accepted
 from plumbline.judging.baseline_check import differences, package_differences
-from plumbline.judging.counts import compare_sides, grown_counts
+from plumbline.judging.counts import compare_sides, counts_of, grown_counts
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, CountEvidence, Evidence, Judgement
 from plumbline.judging.explaining import explaining, group_changes, growth
 from plumbline.judging.missing import missing_benchmarks, removed_benchmarks
@@ -121,7 +121,8 @@ def _is_uncompared(benchmark: Benchmark, *, required: bool) -> bool:
 def judge_benchmarks(record: Results, evidence: Evidence, gate: GateSettings) -> list[Benchmark]:
     """Return the benchmarks with verdicts by their timings, budgets, counts and accepted regressions, in this order."""
     judged = []
-    sides = compare_sides(evidence.comparison.counts)
+    measured = {one.key: counts_of(one) for one in record.benchmarks}
+    sides = compare_sides(evidence.comparison.counts, measured)
     for benchmark in record.benchmarks:
         key = benchmark.key
         one = with_timings(benchmark, evidence, gate)
@@ -282,6 +283,9 @@ def _with_counts(benchmark: Benchmark, evidence: CountEvidence, *, drifted: bool
         verdict = "regression"
     elif evidence.fails and verdict in ("pass", "improvement", "new"):  # timings may have found more than drift
         verdict = "drift"
+    if evidence.unclear and verdict in ("pass", "improvement", "drift"):
+        verdict = "inconclusive"
+        reasons.append(Reason("counts_unclear", counts=[growth(change) for change in explaining(evidence.unclear)]))
     return replace(benchmark, verdict=verdict, reasons=[*reasons, *benchmark.reasons])
 
 

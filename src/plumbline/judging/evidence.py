@@ -115,6 +115,7 @@ class CountEvidence(Struct, frozen=True):
     changes: Sequence[CountChange]
     fails: bool  # whether a grown count makes the benchmark a regression
     plans: Sequence[PlanChange] = []
+    unclear: Sequence[CountChange] = []  # counts that look grown, but also differ between two runs of head
 
 
 class Accepted(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

@@ -16,6 +16,7 @@ REASONS: dict[Kind, str] = {
     "pairs_inconclusive": "its times are inconclusive after {pairs}",
     "tail_slower": "some calls are slower than in the base, by {listed}",
     "tail_unclear": "some calls look slower than in the base, but not certainly, by {listed}",
+    "counts_unclear": "larger than in the base, but also different in two runs of this change: {counts}",
     "comparison_failed": "could not be compared with the base: {reason.detail}",
     "copy_failed": "it runs in the working tree, but not in the copy that is compared with the base: {reason.detail}",
     "new_in_change": "new in this change, and the base commit can't run it: {reason.detail}",

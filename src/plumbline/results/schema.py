@@ -45,6 +45,7 @@ Kind = Literal[
     "pairs_inconclusive",  # number: of pairs
     "tail_slower",  # subjects: `p90`, `mean`
     "tail_unclear",  # subjects: `p90`, `mean`
+    "counts_unclear",  # counts: those that look larger
     "comparison_failed",  # detail: why
     "copy_failed",  # detail: why the copy of the working tree cannot run it
     "new_in_change",  # detail: why the base cannot run it

@@ -8,7 +8,15 @@ from msgspec.structs import replace
 
 from plumbline.counting.families import BUFFERS, COMMANDS, ROWS, SOCKETS, STATEMENTS
 from plumbline.judging.baseline import find_counts, keep_uncounted, merge
-from plumbline.judging.counts import GrownCount, check_counts, compare_counts, counts_of, figure_of, grown_count
+from plumbline.judging.counts import (
+    GrownCount,
+    check_counts,
+    compare_counts,
+    compare_sides,
+    counts_of,
+    figure_of,
+    grown_count,
+)
 from plumbline.judging.decide import decide
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, Evidence, Judgement
 from plumbline.judging.explaining import explaining, group_changes, most_telling_first
@@ -29,6 +37,7 @@ from tests.support.report_samples import benchmark, results
 
 ALL = [SOCKETS, COMMANDS, STATEMENTS, ROWS, BUFFERS]
 KEY = "test_a.py::test_a"
+SELECT = "postgres.statement SELECT a"
 
 
 def counted(counts: dict[str, float], verdict: Any = "pass", key: str = KEY, **fields: Any) -> Benchmark:
@@ -459,3 +468,39 @@ def test_a_grown_count_that_varies_has_its_smallest_value() -> None:
 
     assert figure_of(after, "redis.command") == 7
     assert grown_count(before, after) == GrownCount("redis.command", 5, 7)
+
+
+@pytest.mark.parametrize(
+    ("base", "head", "measured", "outcome"),
+    [
+        ({"app.bytes_received": 14_039}, {"app.bytes_received": 14_200}, {"app.bytes_received": 14_299}, "unclear"),
+        ({"app.allocations": 277}, {"app.allocations": 301}, {"app.allocations": 285}, "unclear"),
+        ({"app.allocations": 277}, {"app.allocations": 301}, {"app.allocations": 303}, "fails"),
+        ({"app.allocations": 277}, {"app.allocations": 301}, {}, "fails"),
+        ({"app.allocations": 277}, {"app.allocations": 277}, {"app.allocations": 301}, ""),
+        ({SELECT: 1}, {SELECT: 50}, {SELECT: 48}, "fails"),
+        ({SELECT: 1}, {SELECT: 3}, {SELECT: 1}, "unclear"),
+    ],
+)
+def test_a_count_that_depends_on_random_rows_is_unclear(
+    base: dict[str, float], head: dict[str, float], measured: dict[str, float], outcome: str
+) -> None:
+    """It has grown if it grew by more than three times what two runs of the same code differ by."""
+    families = [*ALL, "app.allocations"]
+    sides = {KEY: [Counts(same=one, families=families) for one in (base, head)]}
+
+    found = compare_sides(sides, {KEY: Counts(same=measured, families=families)})[KEY]
+
+    assert ("fails" if found.fails else "unclear" if found.unclear else "") == outcome
+
+
+def test_an_unclear_count_makes_a_benchmark_inconclusive() -> None:
+    sides = {KEY: [Counts({"app.bytes_received": n}, families=ALL) for n in (14_039.0, 14_200.0)]}
+    now = counted({"app.bytes_received": 14_299.0})
+
+    found = judged(now, None, base="abc", compared={KEY}, judgements={KEY: PASSED}, differences={KEY: []}, counts=sides)
+
+    [one] = found.benchmarks
+    assert (one.verdict, found.exit_code) == ("inconclusive", 0)
+    assert one.reasons[0] == Reason("counts_unclear", counts=[CountGrowth("app.bytes_received", 14_039, 14_200)])
+    assert not any(change.gated for change in one.count_changes)
