@@ -55,7 +55,7 @@ def compare(
         def run_pair(chosen: Plans, then: Plans = ()) -> Pair:
             left_s = max(began_s + limit_s - time.monotonic(), 0.0)
             what = f"{len(chosen)} benchmark{'s' * (len(chosen) != 1)}"
-            on_pair(f"  pair {next(numbers)}: {what} not decided yet, at most {left_s:.0f} s left")
+            on_pair(f"  pair {next(numbers)}: measuring {what}, at most {left_s:.0f} s left")
             return runner.run_pair(chosen, then)
 
         found, rehearsal = PairedComparison(), runner.rehearsal
@@ -69,6 +69,10 @@ def compare(
                 counted = runner.count([plan for plan in left if plan.key not in rehearsal.failures])
             else:
                 counted.notes.append(f"counts were not compared with the base: no time was left of {limit_s:g} s")
+            prepared_s = time.monotonic() - began_s
+            if prepared_s > limit_s / 2:
+                took = f"took {prepared_s:.0f} s of {limit_s:g} s"
+                counted.notes.append(f"to start, rehearse and count both sides {took}: raise this limit")
             found = conduct(left, run_pair, limit_s=limit_s, clock=lambda: time.monotonic() - began_s, sharing=sharing)
         changes = {key: one.change for key, one in found.judgements.items() if one.verdict == "regression"}
         slower = sorted((plan for plan in left if plan.key in changes), key=lambda plan: -changes[plan.key])

@@ -20,7 +20,7 @@ REASONS: dict[Kind, str] = {
     "comparison_failed": "could not be compared with the base: {reason.detail}",
     "copy_failed": "it runs in the working tree, but not in the copy that is compared with the base: {reason.detail}",
     "new_in_change": "new in this change, and the base commit can't run it: {reason.detail}",
-    "no_time_left": "not compared with the base, as the time was up: raise pairs_limit_s of [gate]",
+    "no_time_left": "its times were not compared with the base, as the time was up: raise pairs_limit_s of [gate]",
     "application_elsewhere": "not compared with the base: PERF_API_URL is one application for both",
     "baseline_edited": "a new baseline does not accept this regression; if it is intended: {accept}",
     "packages_unjudged": "runs packages whose change was not compared: {listed}",
