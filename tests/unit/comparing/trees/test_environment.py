@@ -335,7 +335,7 @@ def test_no_change_needs_no_environment(tmp_path: Path) -> None:
 def test_a_full_disk_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names the first file, and nothing is left."""
     repository = Repository.create(tmp_path / "repository", {"app.py": ""})
-    monkeypatch.setattr(environment, "_link", no_room)
+    monkeypatch.setattr(environment, "hard_link", no_room)
     recorded = installed_packages() | {"plumb-tiny": "1.0"}
     with pytest.raises(NoBase) as error:
         make_sides(
