@@ -10,6 +10,7 @@ from pathlib import Path
 SUITE = "tests/performance"  # below the project's root
 SETTINGS = "settings.toml"
 SUITE_REQUIREMENTS = f"{SUITE}/requirements.txt"
+SUITE_SETTINGS = f"{SUITE}/{SETTINGS}"
 THE_RUN = "the run"  # names the test case of a run that failed as a whole
 
 EXIT_PASS = 0

@@ -264,22 +264,7 @@ def test_a_slower_head_fails_beside_its_base(shop: Repository) -> None:
     assert "1 file differs: shop.py" in output
 
 
-CORES = """\
-import json
-import os
-
-import asyncpg
-import redis.asyncio
-
-
-async def app(scope, receive, send):
-    if scope["type"] == "lifespan":
-        while True:
-            kind = (await receive())["type"]
-            await send({"type": f"{kind}.complete"})
-            if kind == "lifespan.shutdown":
-                return
-    body = b""
+SHOWING_CORES = """\
     if scope["path"] == "/cores":
         async with redis.asyncio.Redis.from_url(os.environ["REDIS_URL"]) as client:
             processes = {"app": 0, "redis": (await client.info("server"))["process_id"]}
@@ -287,9 +272,10 @@ async def app(scope, receive, send):
         processes["postgres"] = await connection.fetchval("SELECT pg_backend_pid()")
         await connection.close()
         body = json.dumps({name: sorted(os.sched_getaffinity(one)) for name, one in processes.items()}).encode()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
-    await send({"type": "http.response.body", "body": body})
-"""
+    headers ="""
+CORES = APP.replace("import os\n", "import json\nimport os\n\nimport asyncpg\nimport redis.asyncio\n", 1).replace(
+    "    headers =", SHOWING_CORES, 1
+)
 ASKS_FOR_CORES = """\
 import json
 import os

@@ -7,11 +7,10 @@ from typing import Literal
 from msgspec import Struct
 
 from plumbline.adopting.tried import Answer, ReadVariable, Tried
-from plumbline.project import SETTINGS, SUITE
+from plumbline.project import SUITE_SETTINGS
 from plumbline.services.variables import servers_named
 from plumbline.settings import Settings
 
-FILE = f"{SUITE}/{SETTINGS}"
 NEEDS = "it needs "  # begins the reason of an application that lacks a server
 MOST_SHOWN = 10
 HEALTH = re.compile("health|ping|live|ready|status|up$", re.IGNORECASE)
@@ -61,10 +60,10 @@ def _of_stage(stage: str, tried: Tried, settings: Settings) -> Check:
         return Check(stage, "skipped", tried.skipped["app"])
     if stage == "prepare":
         if not settings.prepare:
-            return Check(stage, "skipped", f"there is no `prepare` in {FILE}")
+            return Check(stage, "skipped", f"there is no `prepare` in {SUITE_SETTINGS}")
         return Check(stage, "ok", _touched(tried.touched, ["prepare"]) or "it ended with exit code 0")
     if settings.app is None and not settings.processes:
-        return Check(stage, "skipped", f"there is no [app] in {FILE}")
+        return Check(stage, "skipped", f"there is no [app] in {SUITE_SETTINGS}")
     unused = _unused(tried, settings)
     if unused:
         return Check(stage, "failed", unused)
@@ -99,7 +98,8 @@ def _unused(tried: Tried, settings: Settings) -> str:
             also = f"; it reads {_listed(others)}" if others else ""
             lines.append(
                 f"nothing connects to {server}, and the project's code does not read {' or '.join(names)}{also}"
-                f"\n  next        give the address of {server} the name that the code reads, in [env] of {FILE}"
+                f"\n  next        give the address of {server} the name that the code reads, in [env] of"
+                f" {SUITE_SETTINGS}"
             )
     return "\n".join(lines)
 
@@ -109,7 +109,7 @@ def _other_health_paths(tried: Tried, settings: Settings) -> list[str]:
     if tried.failed != "application" or not good or settings.app is None:
         return []
     path = next((one for one in good if HEALTH.search(one)), good[0])
-    return [f'  or          {path} answers with 200: health_path = "{path}" in [app] of {FILE}']
+    return [f'  or          {path} answers with 200: health_path = "{path}" in [app] of {SUITE_SETTINGS}']
 
 
 def _variables(
@@ -122,7 +122,7 @@ def _variables(
         if problem and one.required and (one.set_by or broken):
             value = template_of(one.name)
             other = "" if value else ", with a value that is no secret"
-            problems.append(f'{problem}: add {one.name} = "{value or "…"}" to [env] in {FILE}{other}')
+            problems.append(f'{problem}: add {one.name} = "{value or "…"}" to [env] in {SUITE_SETTINGS}{other}')
         elif problem:
             notes.append(problem)
     if problems:
@@ -159,7 +159,8 @@ def _routes(tried: Tried, settings: Settings) -> Check:
     bad = [one for one in tried.answers if one.status == 0 or one.status >= 500 or one.error]
     good = [one.route.path for one in tried.answers if one.is_success and one not in bad]
     others = [one for one in tried.answers if one not in bad and not one.is_success]
-    lines = [f"GET {_shown(one)}: correct its code, or what it needs in `prepare` or [env] of {FILE}" for one in bad]
+    advice = f"correct its code, or what it needs in `prepare` or [env] of {SUITE_SETTINGS}"
+    lines = [f"GET {_shown(one)}: {advice}" for one in bad]
     summary = f"{len(good)} of {len(tried.answers)} GET routes without parameters answer with 2xx"
     lines.append(f"{summary}: {_listed(good)}" if good else summary)
     if others:

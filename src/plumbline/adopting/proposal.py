@@ -1,7 +1,7 @@
 """The settings that `plumbline init` proposes, from its findings."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -105,8 +105,12 @@ def served_by(findings: Findings, env: Mapping[str, str]) -> set[str]:
     """
     texts = [one.template for one in findings.variables if not _is_set(one, findings, env)]
     texts += env.values()
-    named = {one.name for one in findings.stack if any(f"{{{one.name}." in text for text in texts)}
-    return {*findings.services, *(() if findings.no_docker else named)}
+    return {*findings.services, *(() if findings.no_docker else named_in(texts, findings))}
+
+
+def named_in(texts: Collection[str], findings: Findings) -> set[str]:
+    """Return the servers of `findings.stack` that templates name."""
+    return {one.name for one in findings.stack if any(f"{{{one.name}." in text for text in texts)}
 
 
 def _is_set(one: FoundVariable, findings: Findings, env: Mapping[str, str]) -> bool:

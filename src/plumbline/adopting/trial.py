@@ -21,7 +21,7 @@ from plumbline.adopting.starters import MOST_ROUTES, refused_routes
 from plumbline.adopting.tried import Answer, Login, ReadVariable, Route, Stage, Tried
 from plumbline.adopting.variables import Sources, missing_variables, notes_in, read_variables
 from plumbline.comparing.trees.application import application_python
-from plumbline.project import SETTINGS, SUITE
+from plumbline.project import SUITE_SETTINGS
 from plumbline.services.application import Application, Process
 from plumbline.services.at_start.plumbline_reads import PROTECTED
 from plumbline.services.at_start.sitecustomize import LOOPBACK, READS, variables_of
@@ -33,7 +33,6 @@ from plumbline.settings import AppSettings, Settings
 
 # Returns whether to log in to the application at a URL, by its routes and the logins that may work.
 MayLogIn = Callable[[str, Sequence[Route], Sequence[Login]], bool]
-FILE = f"{SUITE}/{SETTINGS}"
 LOOK = Path(__file__).parent / "in_application" / "plumbline_look.py"
 LOOK_NAME = "look"
 LOOK_LIMIT_S, LOOK_LIMIT_IF_HANGING_S, CONNECT_LIMIT_S = 60.0, 3.0, 1.0
@@ -247,7 +246,7 @@ class _Trial:
 
     def _died(self, app: Application, answers: Sequence[Answer]) -> str:
         last = f"{answers[-1].route.method} {answers[-1].route.path}" if answers else "a GET request"
-        advice = f"  next        correct its code, or what it needs in `prepare` or [env] of {FILE}"
+        advice = f"  next        correct its code, or what it needs in `prepare` or [env] of {SUITE_SETTINGS}"
         return "\n".join([f"app ended at {last}: {app.state()}", *output_lines(app.log_tail()), advice])
 
     def _whole(
@@ -263,7 +262,8 @@ class _Trial:
         own = {f"{one.address.host}:{one.address.port}" for one in self.services.running()}
         if others := [host for host in hosts if host not in own]:
             lines.append(f"  looked up   {', '.join(others[-MOST_NAMES:])}: not a server of this run")
-            lines.append(f"  or          set the variable that has this address to another one, in [env] of {FILE}")
+            variable = f"set the variable that has this address to another one, in [env] of {SUITE_SETTINGS}"
+            lines.append(f"  or          {variable}")
         return self._scrub(self.services.scrub("\n".join(lines)))
 
     def _servers(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from plumbline.adopting.checks import BEFORE, DEPENDS, FILE, STAGES, Check, checks_of
+from plumbline.adopting.checks import BEFORE, DEPENDS, STAGES, Check, checks_of
 from plumbline.adopting.trial import try_application
 from plumbline.adopting.unseen import ignored_lock, suite_lines
 from plumbline.commands.base import Project, this_project
@@ -24,7 +24,7 @@ from plumbline.comparing.trees.pythons import wanted_python
 from plumbline.comparing.trees.sides import python_path
 from plumbline.installed import digest, read_record, top_of
 from plumbline.judging.baseline import preferred_backends
-from plumbline.project import EXIT_INVALID, EXIT_PASS
+from plumbline.project import EXIT_INVALID, EXIT_PASS, SUITE_SETTINGS
 from plumbline.services.errors import ServiceError
 from plumbline.services.variables import check as check_templates
 from plumbline.settings import Settings, SettingsError
@@ -44,7 +44,7 @@ def run(_options: argparse.Namespace) -> int:
         show(Check("settings", "failed", str(error)))
         say("The other checks need the settings.")
         return EXIT_INVALID
-    show(Check("settings", "ok", FILE))
+    show(Check("settings", "ok", SUITE_SETTINGS))
     found = show_checks(project)
     failed, skipped = ([one.name for one in found if one.outcome == outcome] for outcome in ("failed", "skipped"))
     passed = f"passed, without the checks that were skipped: {', '.join(skipped)}" if skipped else "all checks passed"
@@ -175,7 +175,7 @@ def check_base(project: Project, before: Sequence[Check]) -> Check:
         preferred=preferred_backends(project.baselines),
     )
     if tried.failed:
-        advice = f"for this change alone, allow_unmeasured = true in [gate] of {FILE}"
+        advice = f"for this change alone, allow_unmeasured = true in [gate] of {SUITE_SETTINGS}"
         text = f"a copy of {name} does not start, so nothing can be compared with it"
         return Check("base", "failed", f"{text}\n{tried.message}\n  or          {advice}")
     return Check("base", "ok", f"a copy of {name} starts")

@@ -20,6 +20,7 @@ from plumbline.project import (
     SETTINGS,
     SUITE,
     SUITE_REQUIREMENTS,
+    SUITE_SETTINGS,
     find_project,
 )
 from plumbline.settings import Settings, SettingsError
@@ -148,17 +149,17 @@ def malformed(error: Exception) -> str:
 
 def next_step(problem: str) -> str:
     """Return advice on the last lines of an installer."""
-    settings = f"{SUITE}/{SETTINGS}"
     if re.search(r"No solution found|ResolutionImpossible|conflict", problem):
         step = (
             f"Change one of these versions, in the project or in {SUITE_REQUIREMENTS}. If that is done, write the lock"
-            f' file again. Or install the application separately: `environment = "own"` in [app] of {settings}.'
+            f' file again. Or install the application separately: `environment = "own"` in [app] of {SUITE_SETTINGS}.'
         )
     elif re.search(r"[Bb]uild", problem):
         step = (
             'If the application can\'t be built, set `application = "dependencies"` in [install] of'
-            f" {settings}. Then it is imported from the working tree."
+            f" {SUITE_SETTINGS}. Then it is imported from the working tree."
         )
     else:
-        step = f"If an index could not be reached, try again. Otherwise correct the file, or [install] of {settings}."
+        step = "If an index could not be reached, try again. Otherwise correct the file, or [install] of"
+        step += f" {SUITE_SETTINGS}."
     return step

@@ -20,7 +20,7 @@ from plumbline.installed import top_of
 from plumbline.judging.baseline import find_baseline
 from plumbline.loading.results import LoadResults, as_text, blocks, marked, read_load
 from plumbline.processes import OUTPUT_ENDED, drop_output, printable
-from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_USAGE, explain_command, nox_command
+from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION, EXIT_USAGE, explain_command, nox_command
 from plumbline.reporting import github, junit, terminal
 from plumbline.reporting.history import Moved, moved
 from plumbline.reporting.problems import find_problems
@@ -49,11 +49,11 @@ class TerminalConsole(Console):
         raise
 
 
-def report(project: Project, results: Results, *, html: bool, keep: bool) -> int:
+def report(project: Project, results: Results, *, html: bool, keep: bool, with_load: bool = False) -> int:
     """Write the files of a run, then print it; return its exit code, whatever the terminal does; raises ResultsError.
 
     `html`: write the HTML report as well. `keep`: keep the run in the history. A load test of the same commit becomes a
-    section of each report.
+    section of each report. `with_load`: the exit code is the worse one of the run and the load test.
     """
     folder, results = project.results, redacted(results, project.scrub)
     results = replace(results, problems=find_problems(results))
@@ -85,7 +85,8 @@ def report(project: Project, results: Results, *, html: bool, keep: bool) -> int
         say(f"\n{as_text(one)}\nRepeat the load test with: {one.command}")
     for message in messages:
         say(message)
-    return results.exit_code or EXIT_PASS
+    codes = {results.exit_code or EXIT_PASS, *(one.exit_code for one in loads if with_load)}
+    return next(code for code in (EXIT_INVALID, EXIT_REGRESSION, max(codes)) if code in codes)
 
 
 def add_to_summary(markdown: Callable[[], str]) -> list[str]:

@@ -9,8 +9,7 @@ from plumbline.commands.base import RESULTS, CommandError, Project
 from plumbline.commands.output import last_results, make_room, report, say
 from plumbline.commands.recording import problem_lines, push_run, read_history
 from plumbline.judging.shards import Part, merge_shards
-from plumbline.loading.results import read_load
-from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION, EXIT_USAGE, SETTINGS
+from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_USAGE, SETTINGS
 from plumbline.reporting import exports, llm, otava
 from plumbline.results.files import ResultsError, read_results, redacted, write_whole
 from plumbline.settings_file import settings_hash
@@ -47,11 +46,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
     if options.format is None:
         if options.output:
             raise CommandError("--output goes with --format", EXIT_USAGE)
-        results = last_results(project.results)
-        load = read_load(project.results, results.environment.commit)
-        code = report(project, results, html=True, keep=False)
-        codes = {code, EXIT_PASS if isinstance(load, str) else load.exit_code}
-        return EXIT_INVALID if EXIT_INVALID in codes else EXIT_REGRESSION if EXIT_REGRESSION in codes else max(codes)
+        return report(project, last_results(project.results), html=True, keep=False, with_load=True)
     if options.format == OTAVA:
         history = read_history(project, most=None)
         sys.stderr.writelines(f"{line}\n" for line in problem_lines(history))

@@ -114,9 +114,9 @@ def remove_all(run: str, resources: list[Resource], spare: Iterable[int] = ()) -
         for _ in range(2 if resource["kind"] == "containers" else 1):
             # Nobody reads an error here. The next run tries again to remove what stays in the record.
             with contextlib.suppress(Exception):
-                return remove(run, resource)
+                remove(run, resource)
+                return
         left.append(resource)
-        return None
 
     # One thread each: one that hangs must not delay the others.
     with ThreadPoolExecutor(max_workers=len(resources) + 1) as pool:

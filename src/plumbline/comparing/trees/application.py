@@ -20,13 +20,12 @@ from plumbline.comparing.trees.packages import Installed, wanted_changes, with_c
 from plumbline.comparing.trees.requirements import read_requirements
 from plumbline.installed import top_of
 from plumbline.processes import last_lines, run_command
-from plumbline.project import SETTINGS, SUITE
+from plumbline.project import SUITE_SETTINGS
 from plumbline.results.schema import UnjudgedPackage
 from plumbline.services.errors import NotReady
 from plumbline.services.serving import SERVERS
 from plumbline.settings import Settings
 
-FILE = f"{SUITE}/{SETTINGS}"
 SIDES, APPLICATIONS = "sides", "applications"  # folders in the cache
 ASK_LIMIT_S = 30.0
 # Python code that prints the version and package folders, and the oldest Python that can run the profiler.
@@ -130,7 +129,7 @@ def _made(settings: Settings, tree: Path, project: Path, folder: Path, say: Call
     except (InstallError, ValueError) as error:
         what = f" for {', '.join(source)}" if source else ""
         step = f"correct {' or '.join(source)}" if source else "add one of these files"
-        advice = f"  next        {step}, or let `python` in [app] of {FILE} name an environment that exists"
+        advice = f"  next        {step}, or let `python` in [app] of {SUITE_SETTINGS} name an environment that exists"
         raise NoBase(f"the application's own environment can't be made{what}:\n{error}\n{advice}") from None
 
 

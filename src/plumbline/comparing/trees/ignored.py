@@ -31,13 +31,11 @@ SOURCES = {
 SOURCES |= {".pyx", ".pxd", ".pxi", ".c", ".cc", ".cpp", ".cxx", ".h", ".hpp", ".cu", ".f90", ".rs", ".go", ".zig"}
 CODE = {".py", ".so", ".pyd"}
 LEFT_OUT_FOLDERS = {COMPILED_FOLDER, ".git"}
+LEVELS = 3  # how many folders above the repository `also_copy` can name
 
 
 class CopyFailed(Exception):
     """The copy of the working tree cannot be made, or does not run although the working tree does."""
-
-
-LEVELS = 3  # how many folders above the repository `also_copy` can name
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -33,8 +34,6 @@ OURS = "plumbline"
 HARNESS = {OURS, "_pytest", "pluggy", "pytest_asyncio"}  # packages that only run the test
 PROFILER = "_lsprof"  # in the names of its own functions
 LIBRARIES = re.compile(r".*(?:/site-packages/|/dist-packages/|/lib/python3\.[^/]*/)")  # differs between environments
-# By file and name: seconds and calls per operation, line, whether it is a function of the repository, and resumes.
-_Times = dict[tuple[str, str], tuple[float, float, int, bool, bool]]
 
 
 class Seen(Struct, frozen=True):
@@ -47,6 +46,20 @@ class Seen(Struct, frozen=True):
     own_s: float
     total_s: float  # including the functions that it calls
     resumes: bool = False  # whether it is a coroutine or a generator
+
+
+class _Function(NamedTuple):
+    """The time and calls of one function in a process."""
+
+    time_s: float  # per operation
+    calls: float  # per operation
+    line: int
+    own: bool  # whether it is a function of the repository
+    resumes: bool
+
+
+_NOT_CALLED = _Function(0.0, 0.0, 0, own=False, resumes=False)
+_Functions = dict[tuple[str, str], _Function]  # by file and name
 
 
 class Profile(Struct, frozen=True):
@@ -102,11 +115,11 @@ def slower_functions(key: str, folder: Path, trees: Mapping[str, Path], project:
             _of_process(profile, trees[side], project, operations[side], waits=waits)
             for side, profile in process.items()
         )
-        for (file, name), (head_s, head_calls, line, own, resumes) in head.items():
-            base_s, base_calls, *_ = base.get((file, name), (0.0, 0.0))
-            if head_s > base_s:
-                times = base_s, head_s, base_calls, head_calls
-                slower.append(FunctionTime(name, file, line, *times, where, own, resumes))
+        for (file, name), now in head.items():
+            then = base.get((file, name), _NOT_CALLED)
+            if now.time_s > then.time_s:
+                figures = then.time_s, now.time_s, then.calls, now.calls
+                slower.append(FunctionTime(name, file, now.line, *figures, where, now.own, now.resumes))
     slower.sort(key=lambda one: one.base_s - one.head_s)
     waiting = [one for one in slower if any(word in one.name for word in WAITING)]
     working = [one for one in slower if one not in waiting]
@@ -135,7 +148,7 @@ def _telling(function: FunctionTime) -> float:
     return (function.head_s - function.base_s) ** 2 / function.head_s
 
 
-def _of_process(profile: Profile, tree: Path, project: str, operations: Sequence[int], *, waits: bool) -> _Times:
+def _of_process(profile: Profile, tree: Path, project: str, operations: Sequence[int], *, waits: bool) -> _Functions:
     """Return the times of each function. `waits`: whether this process waits while the application works."""
     together = sum(operations)
     # Assume that the worker's operations are spread evenly over the application's parts.
@@ -160,7 +173,7 @@ def _of_process(profile: Profile, tree: Path, project: str, operations: Sequence
             whole = in_tree and not (waits and file.startswith(f"{SUITE}/"))
             parts_s = times_s.setdefault(key, [0.0] * len(parts))
             parts_s[number] += (seen.total_s if whole else seen.own_s) / count
-    return {key: (statistics.median(times_s[key]), calls[key] / together, *places[key]) for key in calls}
+    return {key: _Function(statistics.median(times_s[key]), calls[key] / together, *places[key]) for key in calls}
 
 
 def _read(path: Path) -> Profile:
