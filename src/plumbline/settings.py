@@ -375,6 +375,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     #: The command that makes tables and rows before the application starts. Write one command as a list of strings, and
     #: several commands as a list of such lists. They run one after another.
     prepare: list[str | list[str]] = []
+    #: Seconds that each command of `prepare` may take.
+    prepare_limit_s: Positive = 300.0
     #: Environment variables of the application, `[processes]`, `prepare` and the tests. Values may have placeholders,
     #: such as `{postgres.url}`.
     env: dict[str, str] = {}

@@ -6,9 +6,7 @@ import pytest
 
 from tests.support.project import STEADY_SETTINGS, Done, Project
 
-SETTINGS = STEADY_SETTINGS.replace('backend = "off"', 'backend = "embedded"').replace(
-    "test_limit_s = 10", "test_limit_s = 1"
-)
+SETTINGS = STEADY_SETTINGS.replace('backend = "off"', 'backend = "embedded"')
 
 SUITE = """\
 import asyncio
@@ -76,14 +74,17 @@ async def test_blocks_the_loop() -> None:
     time.sleep(2.5)  # a driver that isn't asynchronous
 
 
+@pytest.mark.timeout(1)
 async def test_blocks_the_loop_for_ever() -> None:
     threading.Event().wait()
 
 
+@pytest.mark.timeout(1)
 async def test_waits_for_ever() -> None:
     await asyncio.Event().wait()  # nobody will set it
 
 
+@pytest.mark.timeout(1)
 def test_waits_for_ever_without_a_loop() -> None:
     threading.Lock().acquire() and threading.Event().wait()
 

@@ -36,7 +36,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("", "results.json is empty\n"),
         ("no JSON", "results.json is not a results file: "),
         ("[]", "results.json is not a results file: "),
-        ('{"schema": 99}', "results.json has schema 99, but this version of Plumbline reads 1: update Plumbline\n"),
+        ('{"schema": 99}', "results.json has schema 99, but this version of Plumbline reads 2: update Plumbline\n"),
         (GOOD[:500], "results.json is not a results file: "),
         (NAN, "results.json is not a results file: "),
         (INFINITE, "results.json is damaged or was edited by hand: "),

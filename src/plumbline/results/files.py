@@ -68,12 +68,13 @@ def decode_results(data: bytes, path: Path) -> Results:
 
 
 def _from_version_0_1(document: Any) -> Any:
-    """Convert the schema of version 0.1: its reasons were texts, and machine speed was `pace_s`."""
+    """Convert the schema of version 0.1. Machine speed was `pace_s`. Reasons were texts, and later objects."""
     benchmarks = document.get("benchmarks")
     for entry in [document, *(benchmarks if isinstance(benchmarks, list) else [])]:
         if isinstance(entry, dict):
             if isinstance(reasons := entry.get("reasons"), list):
-                entry["reasons"] = [{"kind": "ended", "detail": text} for text in reasons]
+                typed = ({"kind": "ended", "detail": one} if isinstance(one, str) else one for one in reasons)
+                entry["reasons"] = [*typed]
             if "pace_s" in entry:
                 entry["machine_speed_s"] = entry.pop("pace_s")
     return document | {"schema": SCHEMA}

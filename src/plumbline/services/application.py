@@ -16,7 +16,7 @@ import psutil
 from plumbline.processes import printable
 from plumbline.project import SETTINGS, SUITE
 from plumbline.services.address import Address
-from plumbline.services.base import HOST, LOG_TAIL_BYTES, LocalService, Service, not_ready
+from plumbline.services.base import HOST, LOG_TAIL_BYTES, LocalService, not_ready
 from plumbline.services.clients import BadStatus, NotYet, probe_http
 from plumbline.services.errors import NotReady
 from plumbline.services.guard import Guard
@@ -117,7 +117,8 @@ class Process(LocalService):
             touched |= self.check_connections()
             if self.running():
                 headline = f"still running after {limit_s:g} s: {shlex.join(self._command())}"
-                raise not_ready(self, headline, None, Service.advice_at_limit)
+                advice = "read its last output above, or raise prepare_limit_s in settings.toml"
+                raise not_ready(self, headline, None, advice)
             if self._child.returncode:
                 raise self._exited()
             return touched

@@ -217,7 +217,7 @@ class Services:
             elsewhere = variables.servers_named(self._settings.env) & self.stack.keys()
             elsewhere |= {one for one in self._settings.env.values() if variables.ROOT in placeholders(one)}
             servers = [one for one in (self.postgres, self.redis) if one and not elsewhere]
-            run_prepare(processes, servers, self._settings.env, self._settings.ready_limit_s)
+            run_prepare(processes, servers, self._settings.env, self._settings.prepare_limit_s)
 
     def _make(
         self,

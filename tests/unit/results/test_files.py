@@ -60,12 +60,13 @@ def edited(old: str, new: str) -> str:
 def test_reasons_of_the_first_version_are_read_as_they_were(tmp_path: Path) -> None:
     """In schema 1 reasons were texts."""
     document = json.loads(dump_results(results(benchmark("a.py::a")))) | {"schema": 1}
-    document["reasons"], document["benchmarks"][0]["reasons"] = ["redis is not ready"], ["slower in 5 processes"]
+    typed = {"kind": "compared", "number": 4}
+    document["reasons"], document["benchmarks"][0]["reasons"] = ["redis is not ready"], ["slower in 5 processes", typed]
     path = tmp_path / "results.json"
     path.write_text(json.dumps(document))
     read = read_results(path)
     assert read.reasons == [Reason("ended", "redis is not ready")]
-    assert read.benchmarks[0].reasons == [Reason("ended", "slower in 5 processes")]
+    assert read.benchmarks[0].reasons == [Reason("ended", "slower in 5 processes"), Reason("compared", number=4)]
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:

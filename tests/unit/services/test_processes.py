@@ -283,7 +283,7 @@ def test_a_prepare_that_hangs_is_ended_at_the_limit(tmp_path: Path, run: Service
 
     with pytest.raises(NotReady, match=r"still running after 0\.5 s: \S*python -c ") as caught:
         run_prepare(["python", "-c", source], tmp_path, 0.5, run)
-    assert "or raise ready_limit_s in settings.toml" in str(caught.value)
+    assert "or raise prepare_limit_s in settings.toml" in str(caught.value)
 
     alive = [one for one in psutil.Process().children(recursive=True) if one.status() != psutil.STATUS_ZOMBIE]
     assert not [child for child in alive if source in child.cmdline()]

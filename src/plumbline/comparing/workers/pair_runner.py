@@ -122,7 +122,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         # The time in which a worker must start its application, after importing its tests.
         self._start_limit_s = max([one.ready_limit_s for one in settings.code_under_test], default=0.0)
         if settings.prepare and settings.code_under_test:
-            self._start_limit_s += settings.ready_limit_s
+            self._start_limit_s += settings.prepare_limit_s * len(settings.prepare_commands)
         self._rng = random.Random()
         self._count = 0
         self._leaving: list[WorkerPair] = []
