@@ -129,18 +129,15 @@ LITESTAR = {
 }
 # Its container migrates before it starts.
 FLASK = {
-    "requirements.txt": "alembic\nflask\ngunicorn\npsycopg[binary,pool]\nsqlalchemy\n",
+    "requirements.txt": "flask\nflask-migrate\nflask-sqlalchemy\ngunicorn\npsycopg[binary]\n",
     "Dockerfile": 'FROM python\nENTRYPOINT ["./entrypoint.sh"]\n',
-    "entrypoint.sh": "#!/bin/sh\nset -e\nalembic upgrade head\nexec gunicorn 'shop:create_app()'\n",
-    "alembic.ini": "[alembic]\nscript_location = migrations\n",
+    "entrypoint.sh": "#!/bin/sh\nset -e\nflask --app shop db upgrade\nexec gunicorn 'shop:create_app()'\n",
+    "migrations/alembic.ini": "[alembic]\n",
     "migrations/env.py": """
-        import os
-
         from alembic import context
-        from sqlalchemy import create_engine
+        from flask import current_app
 
-        url = os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:")
-        with create_engine(url).begin() as connection:
+        with current_app.extensions["migrate"].db.engine.begin() as connection:
             context.configure(connection=connection)
             context.run_migrations()
         """,
@@ -151,22 +148,28 @@ FLASK = {
 
 
         def upgrade():
-            op.execute("CREATE TABLE orders (id serial PRIMARY KEY, name text NOT NULL)")
-            op.execute("INSERT INTO orders (name) SELECT 'order ' || n FROM generate_series(1, 100) n")
+            op.execute('CREATE TABLE "order" (id serial PRIMARY KEY, name text NOT NULL)')
+            op.execute("INSERT INTO \\"order\\" (name) SELECT 'order ' || n FROM generate_series(1, 100) n")
         """,
     "shop/__init__.py": """
         import os
 
         from flask import Flask
-        from psycopg_pool import ConnectionPool
+        from flask_migrate import Migrate
+        from flask_sqlalchemy import SQLAlchemy
+
+        db = SQLAlchemy()
+        migrate = Migrate()
 
 
         def create_app():
             from shop.orders import orders
 
             app = Flask(__name__)
-            app.config.from_prefixed_env()
-            app.extensions["pool"] = ConnectionPool(os.environ["DATABASE_URL"], open=True)
+            url = os.environ["DATABASE_URL"]
+            app.config["SQLALCHEMY_DATABASE_URI"] = url.replace("postgresql:", "postgresql+psycopg:")
+            db.init_app(app)
+            migrate.init_app(app, db)
             app.register_blueprint(orders, url_prefix="/orders")
 
             @app.get("/healthz")
@@ -180,26 +183,32 @@ FLASK = {
             return app
         """,
     "shop/orders.py": """
-        from flask import Blueprint, current_app, jsonify, request
+        from flask import Blueprint, request
+
+        from shop import db
 
         orders = Blueprint("orders", __name__)
 
 
+        class Order(db.Model):
+            id = db.Column(db.Integer, primary_key=True)
+            name = db.Column(db.Text, nullable=False)
+
+
         @orders.get("/")
         def newest():
-            with current_app.extensions["pool"].connection() as connection:
-                return jsonify(connection.execute("SELECT name FROM orders ORDER BY id DESC LIMIT 10").fetchall())
+            return [order.name for order in Order.query.order_by(Order.id.desc()).limit(10)]
 
 
         @orders.get("/<int:number>")
         def one(number):
-            return jsonify(number)
+            return db.get_or_404(Order, number).name
 
 
         @orders.post("/")
         def add():
-            with current_app.extensions["pool"].connection() as connection:
-                connection.execute("INSERT INTO orders (name) VALUES (%s)", [request.json["name"]])
+            db.session.add(Order(name=request.json["name"]))
+            db.session.commit()
             return "", 201
         """,
 }
@@ -426,7 +435,7 @@ FRAMEWORKS = {
     "flask": Expected(
         FLASK,
         {"wsgi": "shop:create_app", "factory": True, "health_path": "/healthz"},
-        ["alembic", "upgrade", "head"],
+        ["flask", "--app", "shop:create_app()", "db", "upgrade"],
         {"DATABASE_URL"},
         ["/healthz", "/orders/"],
     ),
