@@ -1,6 +1,7 @@
 """Resolving and installing packages: by uv, or by pip if there is no uv."""
 
 import contextlib
+import functools
 import importlib.metadata
 import importlib.util
 import json
@@ -50,9 +51,17 @@ class Asked:
 
 def find_uv() -> list[str]:
     """Return the command that runs uv, [] if there is none."""
-    if uv := shutil.which("uv"):
+    if (uv := shutil.which("uv")) and _runs(uv):
         return [uv]
     return [sys.executable, "-m", "uv"] if importlib.util.find_spec("uv") else []
+
+
+@functools.cache
+def _runs(program: str) -> bool:
+    """Return whether the program can be run. One that pyenv puts on PATH may belong to another version of Python."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run([program, "--version"], capture_output=True, timeout=30).returncode == 0
+    return False
 
 
 def resolve(asked: Asked, *, from_cache: bool = False) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from plumbline.comparing.trees import pythons
-from plumbline.comparing.trees.installers import InstallError
+from plumbline.comparing.trees.installers import InstallError, find_uv
 from plumbline.comparing.trees.pythons import other_python, use_python, wanted_python
 
 HERE = ".".join(map(str, sys.version_info[:3]))
@@ -108,3 +108,13 @@ def test_another_python_of_the_base_cannot_be_judged(
             (tmp_path / side / ".python-version").write_text(version.format(here=here))
     unjudged = other_python(tmp_path / "base", tmp_path / "head", "", settings)
     assert [(one.name, one.cause) for one in unjudged] == ([("Python", "other_python")] if found else [])
+
+
+def test_a_uv_that_cannot_be_run_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As pyenv's `uv`, if the project names another Python than the one that has uv."""
+    program = tmp_path / "uv"
+    program.write_text("#!/bin/sh\necho 'pyenv: uv: command not found' >&2\nexit 127\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    assert str(program) not in find_uv()
