@@ -118,7 +118,18 @@ LOWEST = ["httpx==0.26.*", "redis==5.0.1", "asyncpg==0.29.*", "uvicorn==0.27.*",
 
 @nox.session(default=False)
 def tests(session: nox.Session) -> None:
-    """Run the tests of the package and of the template."""
+    """Run the tests of the package and of the template, without the slow ones."""
+    run_tests(session, "not slow")
+
+
+@nox.session(default=False)
+def slow_tests(session: nox.Session) -> None:
+    """Run the slow tests."""
+    run_tests(session, "slow")
+
+
+def run_tests(session: nox.Session, marked: str) -> None:
+    """Run the tests with these marks, or those that the arguments choose."""
     session.install(*PLUMBLINE, *nox.project.dependency_groups(PYPROJECT, "tests"))
     # Those that take longest start first, so that no process waits for another one at the end.
     longest = ["tests/template", "tests/integration", "tests/unit/services", "tests/unit/test_pytest_plugin.py"]
@@ -126,7 +137,7 @@ def tests(session: nox.Session) -> None:
     chosen = any(one.startswith("tests/") for one in session.posargs)
     paths = [] if chosen else list(dict.fromkeys([*longest, *sorted(map(str, others))]))
     # Tests of real servers depend on the machine's speed. A failed test runs again, and pytest reports that.
-    whole = ["-n", "4", "--dist", "loadfile", "--no-loadscope-reorder", "--reruns", "2", "-rR"]
+    whole = ["-m", marked, "-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--reruns", "2", "-rR"]
     session.run("pytest", *([] if session.posargs else whole), *paths, *session.posargs, env=COMPILED)
 
 

@@ -463,7 +463,12 @@ def assigned(file: Path, name: str) -> Any:
     return ast.literal_eval(value)
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+SLOW = {"starlette", "litestar", "ninja"}  # for a run of the tests that is no more than twenty minutes
+
+
+@pytest.mark.parametrize(
+    "framework", [pytest.param(one, marks=[pytest.mark.slow] if one in SLOW else []) for one in FRAMEWORKS]
+)
 def test_from_nothing_to_a_run_that_passes(begun: Project, framework: str) -> None:
     """The application, its migrations and its variables are found. Its routes are measured, by `ci` later on, too."""
     expected = FRAMEWORKS[framework]

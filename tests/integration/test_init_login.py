@@ -2,6 +2,8 @@
 
 import ast
 
+import pytest
+
 from tests.integration.test_init import begun, init
 from tests.support.project import Project
 
@@ -127,6 +129,7 @@ def test_oauth2_after_a_sign_up(begun: Project) -> None:
     assert (begun.suite / "test_logged_in.py").read_text(encoding="utf-8") == text
 
 
+@pytest.mark.slow
 def test_json_of_a_user_in_variables(begun: Project) -> None:
     """The file has no password. The place of the token is tried, as no schema says it."""
     env = f'[env]\nADMIN_EMAIL = "{EMAIL}"\nADMIN_PASSWORD = "{ADMIN_PASSWORD}"\n'

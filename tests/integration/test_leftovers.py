@@ -317,7 +317,7 @@ def run_as(traces: Traces, uid: int) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("named", [True, False], ids=["named", "without a name"])
+@pytest.mark.parametrize("named", [True, pytest.param(False, id="without a name", marks=pytest.mark.slow)])
 def test_ordinary_user(open_project: Traces, named: bool) -> None:
     """The embedded servers run as the user of the suite, with or without an entry in /etc/passwd."""
     known = {user.pw_uid for user in pwd.getpwall()}

@@ -312,7 +312,7 @@ leave_out_s = 0.1
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux only")
 @pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: "")(0)) < 2, reason="there is one core")
-@pytest.mark.parametrize("base", ["--base HEAD", "--alone"])
+@pytest.mark.parametrize("base", ["--base HEAD", pytest.param("--alone", marks=pytest.mark.slow)])
 def test_locust_has_cores_that_nothing_else_uses(shop: Repository, tmp_path: Path, base: str) -> None:
     """The servers are those of this run, which both sides share."""
     files = {"shop.py": CORES, "tests/performance/locustfile.py": ASKS_FOR_CORES}

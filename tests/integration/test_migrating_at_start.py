@@ -274,7 +274,7 @@ APPLICATIONS = {
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("framework", APPLICATIONS)
+@pytest.mark.parametrize("framework", ["alembic", pytest.param("django", marks=pytest.mark.slow)])
 def test_migrations_are_not_counted(begun: Project, framework: str) -> None:
     """Each side of a comparison migrates its own database. Only the statements of requests are counted."""
     migrating = APPLICATIONS[framework]

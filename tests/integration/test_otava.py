@@ -6,6 +6,8 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from plumbline.comparing.trees.installers import find_uv
 from plumbline.reporting.otava import render
 from plumbline.results.history import HISTORY_SCHEMA, Entry, Run
@@ -15,6 +17,7 @@ VERSION = "0.8.0"
 KEY, STEP = "test_items", 25
 
 
+@pytest.mark.slow
 def test_otava_finds_the_step(tmp_path: Path) -> None:
     """The median of 40 runs rises once, by 16 %. Otava names the commit."""
     noise = random.Random(1)

@@ -127,6 +127,7 @@ def test_a_server_in_another_language_is_compared(shop: Project) -> None:
     assert f"blocking calls {UNCOUNTED}" in output
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("go"), reason="there is no program go on this machine")
 def test_a_compiled_server_is_built_counted_and_compared(shop: Project) -> None:
     """`prepare` builds each side's own. Its time and commands are compared."""
@@ -169,7 +170,9 @@ GRANIAN = ["granian", "--interface", "asgi", "shop:app", "--host", "{host}", "--
 HYPERCORN = ["hypercorn", "shop:app", "--bind", "{host}:{port}"]
 
 
-@pytest.mark.parametrize("command", [GRANIAN, HYPERCORN], ids=["granian", "hypercorn"])
+@pytest.mark.parametrize(
+    "command", [pytest.param(GRANIAN, id="granian"), pytest.param(HYPERCORN, id="hypercorn", marks=pytest.mark.slow)]
+)
 def test_other_asgi_servers_are_counted_and_traced(shop: Project, command: list[str]) -> None:
     """A request is one message. A new comment affects nothing."""
     shop.write("settings.toml", f"{SETTINGS}{LIMITS}[app]\ncommand = {command}\n")

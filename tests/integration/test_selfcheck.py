@@ -8,7 +8,7 @@ from tests.support.project import SETTINGS, Project
 from tests.support.recordings import read_recording
 
 # Budget of each gate. It must be shorter than the session's time that is left when the last gate begins.
-SHORT_LIMIT_S = 6
+SHORT_LIMIT_S = 10
 FEW_REPLAYS = "from plumbline.selfcheck import findings; findings.REPLAYS = 40"
 SHORT = f"""
 import sys
@@ -16,7 +16,7 @@ import sys
 {FEW_REPLAYS}
 from plumbline.cli import main
 
-sys.exit(main(["selfcheck", "--minutes=0.34"]))
+sys.exit(main(["selfcheck", "--minutes=0.5"]))
 """
 # A program that replays the file of the session.
 AGAIN = f"""

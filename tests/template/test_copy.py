@@ -92,7 +92,7 @@ CHOICES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize("choice", ["postgres", pytest.param("redis", marks=pytest.mark.slow)])
 def test_a_choice(template: Repository, tmp_path: Path, choice: str) -> None:
     """A copy has nothing of unchosen services. `ci` passes, and fails if the user's code gets slower."""
     answers = CHOICES[choice]

@@ -327,6 +327,7 @@ def test_a_repository_with_everything_of_its_own(theirs: Copy, template: Reposit
     assert "nox -f perf-noxfile.py -s ci" in done.output
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_repository_whose_tests_are_a_package(theirs: Copy, template: Repository) -> None:
     """The user's tools find the same as before."""

@@ -366,6 +366,7 @@ def test_github_shards_of_a_service_on_the_default_branch(runner: Runner, tmp_pa
     assert len([*(tmp_path / "whole" / whole.used["actions/cache/save"]["path"]).glob("*.json")]) == 1
 
 
+@pytest.mark.slow
 def test_gitlab_shards(gitlab: GitLabRunner, tmp_path: Path) -> None:
     """Two shards of a service's suite, on the default branch, pass without a baseline.
 
@@ -459,6 +460,7 @@ def range_of(project: Project) -> str:
     return BISECT.format(" ".join(commits))
 
 
+@pytest.mark.slow
 def test_github_history_at_night(runner: Runner, released: Project, tmp_path: Path) -> None:
     """A push passes, as each does. The comparison with the release fails, and names the commits to search.
 
@@ -556,6 +558,7 @@ def test_gitlab_history(gitlab: GitLabRunner) -> None:
     assert (project.root / "perf-results" / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_gitlab_history_in_a_schedule(gitlab: GitLabRunner, released: Project) -> None:
     """The comparison with the release fails. The report and the history name the commits to search."""
     _, variables = hub_of(gitlab, released, "released")

@@ -121,6 +121,7 @@ def test_a_copy_is_updated(two_versions: Repository, tmp_path: Path) -> None:
     assert "uvicorn>=0.28" in lines
 
 
+@pytest.mark.slow
 def test_a_suite_beside_other_files_is_updated(two_versions: Repository, tmp_path: Path) -> None:
     """The update leaves files alone that were there before the first copy. A new answer adds a workflow."""
     root = tmp_path / "theirs"
@@ -169,6 +170,7 @@ def test_an_update_of_uncommitted_changes_is_refused(two_versions: Repository, t
     assert copied.git("status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_one_of_two_suites_in_a_repository_is_updated(two_versions: Repository, tmp_path: Path) -> None:
     """In a monorepo each service has a suite: an update in its folder changes that suite only, and adds a pipeline."""
     whole = Repository.create(tmp_path / "repository", {"services/README.md": "Two.\n"})
@@ -187,6 +189,7 @@ def test_one_of_two_suites_in_a_repository_is_updated(two_versions: Repository, 
     assert all(path.startswith("services/shop/") for path in changed)
 
 
+@pytest.mark.slow
 def test_workflows_of_a_monorepo_stay_at_its_root(two_versions: Repository, tmp_path: Path) -> None:
     """The copy says where pipelines belong. An update does not bring back those that have been moved there.
 

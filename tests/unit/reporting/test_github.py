@@ -116,8 +116,15 @@ def test_nobody_is_mentioned() -> None:
     assert "&#64;&#8203;pytest.fixture" in text
 
 
-@pytest.mark.parametrize("verdict", ["pass", "regression"])
-@pytest.mark.parametrize("limit_bytes", [github.COMMENT_BYTES, github.SUMMARY_BYTES])
+@pytest.mark.parametrize(
+    ("limit_bytes", "verdict"),
+    [
+        (github.COMMENT_BYTES, "regression"),
+        (github.SUMMARY_BYTES, "pass"),
+        pytest.param(github.COMMENT_BYTES, "pass", marks=pytest.mark.slow),
+        pytest.param(github.SUMMARY_BYTES, "regression", marks=pytest.mark.slow),
+    ],
+)
 def test_2000_benchmarks_with_long_names_stay_below_githubs_limits(verdict: Verdict, limit_bytes: int) -> None:
     entries = [
         benchmark(f"test_a.py::test_{'|' * 200}_{i}", verdict, reasons=["µ" * 900] * 3, warnings=["<" * 900])

@@ -176,7 +176,7 @@ print(json.dumps([importlib.metadata.version("pytest-plumbline"), importlib.util
 
 
 @pytest.mark.parametrize("editable", [True, False], ids=["editable", "by its path"])
-@pytest.mark.parametrize("installer", ["pip", "uv"])
+@pytest.mark.parametrize("installer", [pytest.param("pip", marks=pytest.mark.slow), "uv"])
 def test_an_install_of_plumbline_from_a_folder_is_not_under_test(
     tmp_path: Path,
     index: str,

@@ -289,10 +289,10 @@ def test_a_worker_may_take_as_long_to_start_as_its_settings_allow(
     worker = "import time; print('ready', flush=True); time.sleep(60)"
     text = f'[processes.worker]\ncommand = ["python", "-c", "{worker}"]\nready_output = "ready"\nready_limit_s = 20\n'
     for side in (trees.base, trees.head):
-        prepare = 'prepare = ["python", "-c", "open(\'prepared\', \'w\')"]\n'
+        prepare = 'prepare = ["python", "-c", "open(\'prepared\', \'w\')"]\nprepare_limit_s = 30\n'
         (side.root / "tests/performance/settings.toml").write_text(f"{prepare}{SETTINGS}{text}")
     found = comparison(trees, WORK, limit_s=0.1)
-    assert limits_s[:4] == [worker_process.ANSWER_LIMIT_S, 20 + 20] * 2
+    assert limits_s[:4] == [worker_process.ANSWER_LIMIT_S, 20 + 30] * 2
     assert set(limits_s[4:]) <= {worker_process.ANSWER_LIMIT_S}
     assert all((side.root / "prepared").exists() for side in (trees.base, trees.head))
     assert not found.differences

@@ -1,6 +1,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
 from plumbline.reporting.html import page
@@ -187,6 +188,7 @@ def test_odd_figures_are_drawn_as_far_as_they_go(chromium: Chromium, tmp_path: P
     assert chromium.complaints == []
 
 
+@pytest.mark.slow
 def test_of_2000_benchmarks_only_the_plots_in_view_are_drawn(chromium: Chromium, large_report: Path) -> None:
     chromium.open(large_report)
     chromium.run("document.getElementById('unfold').click()")
