@@ -61,8 +61,8 @@ class LoadSettings(Struct, frozen=True, forbid_unknown_fields=True):
     duration_s: Positive = 60.0
     #: The stages of a ramp, in place of `rate_per_s` and `duration_s`. Their rates must rise.
     stages: list[LoadStage] = []
-    #: The number of Locust users: at most this many tasks run at a time. 0 means as many users as tasks that start
-    #: in a second at the highest rate, but at least 10 and at most 1,000.
+    #: The number of Locust users: at most this many tasks run at a time. 0 means as many users as the
+    #: highest rate has arrivals per second, but at least 10 and at most 1,000.
     users: Annotated[int, Meta(ge=0, le=100_000)] = 0
     #: The number of Locust processes for each side. 0 means one for each 200 arrivals per second, as far as cores are
     #: free.
@@ -73,9 +73,10 @@ class LoadSettings(Struct, frozen=True, forbid_unknown_fields=True):
     leave_out_s: Annotated[float, Meta(ge=0, le=1e9)] = 2.0
     #: Seconds after the last arrival in which answers still count. A request without an answer has failed.
     answer_limit_s: Positive = 10.0
-    #: The limit of the load generator's own delays, in milliseconds. The run is invalid if the generator is later than
-    #: that for more than 1 % of the time, or if more than 10 % of the arrivals are later than that because no user was
-    #: free. A rarer delay above the limit is a stall of the generator. A stall fails no budget.
+    #: The limit of the load generator's own delays, in milliseconds. If its delay is above this limit for more than 1 %
+    #: of the time, the run is invalid. If more than 10 % of the arrivals wait for a free user for longer than this
+    #: limit, the run is invalid, too. A rarer delay above the limit is a stall of the generator. A stall fails no
+    #: budget.
     late_ms: Positive = 20.0
     #: A slow-down of at most this share is never a regression. 0.1 is 10 %.
     tolerance: Share = 0.1
