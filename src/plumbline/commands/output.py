@@ -62,9 +62,8 @@ def report(project: Project, results: Results, *, html: bool, keep: bool, with_l
     history = read_history(project)
     along = moved(results, history.runs) + [Moved("", problem) for problem in problem_lines(history)]
     runs = runs_on_default_branch(results, earlier_runs(folder, MOST_RECENT), default_branch_in_ci())
-    load = read_load(folder, results.environment.commit)
-    messages += [load] if isinstance(load, str) and load else []
-    loads = [] if isinstance(load, str) else [redacted(load, lambda text: project.scrub(printable(text)))]
+    loads, problems = load_tests(project, results)
+    messages += problems
     beside = [(marked(one), blocks(one)) for one in loads]
     write_whole(folder / REPORT, github.markdown(results, runs=runs, along=along, beside=beside))
     write_whole(folder / JUNIT, junit.render(results))
@@ -87,6 +86,14 @@ def report(project: Project, results: Results, *, html: bool, keep: bool, with_l
         say(message)
     codes = {results.exit_code or EXIT_PASS, *(one.exit_code for one in loads if with_load)}
     return next(code for code in (EXIT_INVALID, EXIT_REGRESSION, max(codes)) if code in codes)
+
+
+def load_tests(project: Project, results: Results) -> tuple[list[LoadResults], list[str]]:
+    """Return the load test of the same commit, if there is one, and why one is left out."""
+    found = read_load(project.results, results.environment.commit)
+    if isinstance(found, str):
+        return [], [found] if found else []
+    return [redacted(found, lambda text: project.scrub(printable(text)))], []
 
 
 def add_to_summary(markdown: Callable[[], str]) -> list[str]:

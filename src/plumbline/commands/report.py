@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from plumbline.commands.base import RESULTS, CommandError, Project
-from plumbline.commands.output import last_results, make_room, report, say
+from plumbline.commands.output import last_results, load_tests, make_room, report, say
 from plumbline.commands.recording import problem_lines, push_run, read_history
 from plumbline.judging.shards import Part, merge_shards
+from plumbline.loading.results import as_text
 from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_USAGE, SETTINGS
 from plumbline.reporting import exports, llm, otava
 from plumbline.results.files import ResultsError, read_results, redacted, write_whole
@@ -52,7 +53,11 @@ def run(project: Project, options: argparse.Namespace) -> int:
         sys.stderr.writelines(f"{line}\n" for line in problem_lines(history))
         text = otava.render(history.runs)
     elif options.format in _FORMATS:
-        text = _FORMATS[options.format](redacted(last_results(project.results), project.scrub))
+        results = redacted(last_results(project.results), project.scrub)
+        text = _FORMATS[options.format](results)
+        if options.format == "llm":
+            loads, problems = load_tests(project, results)
+            text += "".join(f"{line}\n" for line in [*(f"\nload test\n{as_text(one)}" for one in loads), *problems])
     else:
         raise CommandError(f"there is no format {options.format!r}: {', '.join([*_FORMATS, OTAVA])}", EXIT_USAGE)
     if options.output is None:

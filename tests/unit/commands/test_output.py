@@ -138,6 +138,10 @@ def test_a_load_test_of_the_same_commit_is_in_all_reports_and_decides(
     assert "<b>" not in html
     assert ("regression: p99 900 ms" in printed) == same
     assert ("load.json is of another commit, 0123456789: the report leaves it out" in printed) != same
+    assert cli.main(["report", "--format", "llm"]) == 0
+    printed = capsys.readouterr().out
+    assert ("\nload test\n" in printed and "\nregression: p99 900 ms" in printed) == same
+    assert ("load.json is of another commit" in printed) != same
 
 
 @pytest.mark.parametrize(("codes", "worst"), [((1, 3), 3), ((3, 1), 3), ((4, 1), 1), ((0, 4), 4), ((0, 0), 0)], ids=str)
