@@ -30,6 +30,7 @@ CLEANING_MODULE, CLEANING_LIMIT_S = "plumbline.services.reaper", 6.0
 TERM_LIMIT_S = 1.0
 SHELLS = {"sh", "bash", "dash", "zsh", "ash", "ksh"}
 LINE_BYTES = 1000  # of a script, that are read to see what runs it
+CHILDREN = Path("/proc/thread-self/children")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -93,8 +94,23 @@ def tree(pid: int) -> list[psutil.Process]:
     """Return a process and its descendants, or [] if it has ended."""
     with contextlib.suppress(psutil.Error):
         parent = psutil.Process(pid)
-        return [parent, *parent.children(recursive=True)]
+        if not CHILDREN.exists():
+            return [parent, *parent.children(recursive=True)]
+        found, parents = [parent], [pid]
+        while parents:
+            for child in _children(parents.pop()):
+                with contextlib.suppress(psutil.Error):
+                    found.append(psutil.Process(child))
+                    parents.append(child)
+        return found
     return []
+
+
+def _children(pid: int) -> Iterator[int]:
+    """Yield the ids of a process's children (Linux): psutil would read a file of each process of the machine."""
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            yield from map(int, (task / "children").read_text().split())
 
 
 def signal_all(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
@@ -165,8 +181,8 @@ def end_descendants(spare: Collection[int]) -> None:
         return [process for process, text in commands.items() if part in text and but not in text]
 
     deadline_s = time.monotonic() + CLEANING_LIMIT_S
-    while any(map(is_running, found(CLEANING_MODULE))) and time.monotonic() < deadline_s:
-        time.sleep(0.02)
+    while (left := found(CLEANING_MODULE)) and time.monotonic() < deadline_s:
+        psutil.wait_procs(left, deadline_s - time.monotonic())
     for number in (signal.SIGTERM, signal.SIGKILL):
         end_all(lambda: found(but="resource_tracker"), number, TERM_LIMIT_S)
 

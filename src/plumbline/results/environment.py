@@ -87,10 +87,17 @@ def installed_packages() -> dict[str, str]:
     """Return the version of each installed distribution, by normalized name."""
     found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
-        metadata = distribution.metadata  # keep it: each access parses the metadata again
-        if name := metadata["Name"]:
-            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), metadata["Version"])
+        name, version = name_and_version(distribution)
+        if name:
+            found.setdefault(re.sub(r"[-_.]+", "-", name).lower(), version)
     return dict(sorted(found.items()))
+
+
+def name_and_version(distribution: importlib.metadata.Distribution) -> tuple[str, str]:
+    """Return both from the headers, "" if missing. `distribution.metadata` would parse the whole description."""
+    text = next(filter(None, map(distribution.read_text, ("METADATA", "PKG-INFO", ""))), "")
+    fields = dict(line.partition(": ")[::2] for line in text.partition("\n\n")[0].splitlines())
+    return fields.get("Name", ""), fields.get("Version", "")
 
 
 def git_state(root: Path) -> tuple[str, bool]:

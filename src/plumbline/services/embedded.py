@@ -11,7 +11,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -194,6 +193,8 @@ def find_postgres() -> Path:
 
 
 def _unpack(folder: Path) -> None:
+    import tarfile  # takes a while, and the processes that measure do not need it
+
     with tarfile.open(TEMPLATE) as archive:
         # Python 3.11.0 to 3.11.3 has no filters.
         archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)

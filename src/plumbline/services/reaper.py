@@ -23,7 +23,6 @@ from typing import Any
 import psutil
 
 from plumbline.processes import alive, end_all, tree
-from plumbline.services.clients import redis_client, run_sql
 
 LABEL = "plumbline.run"
 RUN_VARIABLE = "PLUMBLINE_RUN"
@@ -137,16 +136,19 @@ def remove(run: str, resource: Resource) -> None:
                 raise OSError(f"{resource['path']} could not be removed")
         case "containers":
             _remove_containers(run, resource["engine"])
+        # The clients are imported where they are used: it takes a while, and most runs need none.
         case "redis":
+            from plumbline.services.clients import redis_client
+
             with redis_client(resource["url"], CLIENT_LIMIT_S) as client:
                 keys = list(client.scan_iter(match=f"{resource['prefix']}*", count=KEYS_AT_ONCE))
                 for first in range(0, len(keys), KEYS_AT_ONCE):
                     client.unlink(*keys[first : first + KEYS_AT_ONCE])
-        case "database":
-            drop = f'DROP DATABASE IF EXISTS "{resource["name"]}" WITH (FORCE)'
-            run_sql(resource["url"], drop, limit_s=SQL_LIMIT_S)
-        case "schema":
-            run_sql(resource["url"], f'DROP SCHEMA IF EXISTS "{resource["name"]}" CASCADE', limit_s=SQL_LIMIT_S)
+        case "database" | "schema" as kind:
+            from plumbline.services.clients import run_sql
+
+            name, how = resource["name"], "WITH (FORCE)" if kind == "database" else "CASCADE"
+            run_sql(resource["url"], f'DROP {kind} IF EXISTS "{name}" {how}', limit_s=SQL_LIMIT_S)
 
 
 def _is_of_run(run: str, folder: Path) -> bool:

@@ -20,6 +20,7 @@ from plumbline import cache
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.installers import InstallError, find_uv, run_installer
 from plumbline.processes import last_lines, run_command, without_secrets
+from plumbline.results.environment import name_and_version
 
 PLUMBLINE = "pytest-plumbline"
 INSTALL_LIMIT_S = 180.0
@@ -30,7 +31,7 @@ def distributions() -> dict[str, importlib.metadata.Distribution]:
     """Return the installed packages by normalized name."""
     found: dict[str, importlib.metadata.Distribution] = {}
     for distribution in importlib.metadata.distributions():
-        if name := distribution.metadata["Name"]:
+        if name := name_and_version(distribution)[0]:
             found.setdefault(canonicalize_name(name), distribution)
     return found
 
