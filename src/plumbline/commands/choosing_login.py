@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from plumbline.adopting.login_benchmarks import LOGIN_FILE
-from plumbline.adopting.starters import has_no_login
+from plumbline.adopting.starters import has_no_login, refused_routes
 from plumbline.adopting.trial import MayLogIn
 from plumbline.adopting.tried import Login, Route, Tried
 from plumbline.commands.output import say
@@ -45,8 +45,11 @@ def requests_of(possible: Sequence[Login]) -> list[str]:
     return [*dict.fromkeys(lines)]
 
 
-def about_login(tried: Tried, existing: Mapping[str, str]) -> list[str]:
-    """Return what happened at the logins, or how to allow them. `existing`: the test files as they will be."""
+def about_login(tried: Tried, existing: Mapping[str, str], *, log_in: bool = False) -> list[str]:
+    """Return what happened at the logins, or how to allow them.
+
+    `existing`: the test files as they will be. `log_in`: whether the option is given.
+    """
     lines = []
     for failed in tried.failed_logins:
         after = f" after a sign-up at {failed.login.sign_up}" if failed.login.sign_up else ""
@@ -63,4 +66,8 @@ def about_login(tried: Tried, existing: Mapping[str, str]) -> list[str]:
             f"routes that require a login are not measured: `{nox_command()} -s init -- --log-in` tries to sign up and"
             f" log in on the run's own servers"
         )
+    elif log_in and not refused_routes(tried.answers):
+        lines.append("no login was tried: no route requires one")
+    elif log_in and not tried.logins and has_no_login(tried.routes, existing):
+        lines.append(f"no route was found that logs a user in: write the login in {SUITE}/{LOGIN_FILE}")
     return lines

@@ -77,7 +77,8 @@ def run(options: argparse.Namespace) -> int:
     if not proposal.tried.failed:
         written = starters(root, proposal.application, proposal.tried, existing)
         texts |= {suite / name: text for name, text in written.items()}
-        about = [*about_login(proposal.tried, {**existing, **written}), *_further(proposal.tried, existing, written)]
+        about = about_login(proposal.tried, {**existing, **written}, log_in=options.log_in)
+        about += [*_further(proposal.tried, existing, written)]
     moved, hint = _pipelines(root)
     changes = {file: text for file, text in {**texts, **moved}.items() if (text or "") != text_of(file)}
     say("\n".join([*summary(proposal), *(["", *about] if about else [])]))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from plumbline.adopting.login_benchmarks import LOGIN_FILE, login_to_write
-from plumbline.adopting.tried import FailedLogin, Login, Route, Tried
+from plumbline.adopting.tried import Answer, FailedLogin, Login, Route, Tried
 from plumbline.commands.choosing_login import about_login, consent
 
 USER = {"email": "a@example.com", "password": "p"}
@@ -58,3 +58,8 @@ def test_what_is_said() -> None:
     failed = FailedLogin(SIGNED_UP, "login: <Response [500]>", "KeyError: 'mail', shop/mail.py:3")
     lines = about_login(Tried(logins=(SIGNED_UP,), failed_logins=(failed,)), SKETCH)
     assert lines[1:3] == ["  login: <Response [500]>", "  KeyError: 'mail', shop/mail.py:3"]
+    assert about_login(Tried(), {}, log_in=True) == ["no login was tried: no route requires one"]
+    assert about_login(Tried(), {}) == []
+    refused = Tried(answers=(Answer(Route("GET", "/me"), 401, 0.1),))
+    [line] = about_login(refused, SKETCH, log_in=True)
+    assert line.startswith("no route was found that logs a user in")
