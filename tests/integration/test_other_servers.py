@@ -18,7 +18,7 @@ SUITE = """
 
     @pytest.mark.parametrize("path", {paths})
     def test_get(api_url, measure, path):
-        with httpx.Client(base_url=api_url, trust_env=False) as client:
+        with httpx.Client(base_url=api_url, trust_env=False, timeout=20) as client:
             for timer in measure():
                 with timer:
                     response = client.get(path)
@@ -314,15 +314,15 @@ def write_application(shop: Project, framework: str, paths: list[str], *changes:
     for old, new in changes:
         assert old in settings
         settings = settings.replace(old, new)
-    servers = SETTINGS.replace('"off"', '"embedded"', 1)
+    servers = SETTINGS.replace('"off"', '"embedded"', 1).replace("test_limit_s = 10", "test_limit_s = 60")
     shop.write("settings.toml", textwrap.dedent(settings) + servers + LIMITS + ENV)
     shop.write("test_suite.py", textwrap.dedent(SUITE).format(paths=paths))
     shop.commit("Start")
 
 
 def test_several_workers_are_counted_exactly_even_if_they_are_replaced(shop: Project) -> None:
-    """Each of two workers ends after five requests."""
-    workers = '"config.wsgi", "--workers", "2", "--max-requests", "5",'
+    """Each of two workers ends after twelve requests."""
+    workers = '"config.wsgi", "--workers", "2", "--max-requests", "12",'
     write_application(shop, "django", ["/orders"], ('"config.wsgi",', workers))
 
     done = shop.own_python("-m", "plumbline", "ci")
