@@ -137,7 +137,7 @@ def run_tests(session: nox.Session, marked: str) -> None:
     chosen = any(one.startswith("tests/") for one in session.posargs)
     paths = [] if chosen else list(dict.fromkeys([*longest, *sorted(map(str, others))]))
     # Tests of real servers depend on the machine's speed. A failed test runs again, and pytest reports that.
-    whole = ["-m", marked, "-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--reruns", "2", "-rR"]
+    whole = ["-m", marked, "-n", "3", "--dist", "loadfile", "--no-loadscope-reorder", "--reruns", "3", "-rR"]
     session.run("pytest", *([] if session.posargs else whole), *paths, *session.posargs, env=COMPILED)
 
 

@@ -104,7 +104,7 @@ def test_each_side_has_a_service_of_its_own(project: Project) -> None:
     skip_without_docker()
     (project.root / "code_under_test.py").write_text(CODE + "    client.ping()\n")
 
-    done = plumbline(project, "compare", "HEAD", "--limit=5")
+    done = plumbline(project, "compare", "HEAD", "--limit=20")
 
     assert "base and head share queue" not in " ".join(done.output.split())
     assert project.verdicts()[PUBLISH] in {"regression", "inconclusive"}, done.output
