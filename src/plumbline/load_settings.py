@@ -61,8 +61,8 @@ class LoadSettings(Struct, frozen=True, forbid_unknown_fields=True):
     duration_s: Positive = 60.0
     #: The stages of a ramp, in place of `rate_per_s` and `duration_s`. Their rates must rise.
     stages: list[LoadStage] = []
-    #: The number of Locust users: at most this many tasks run at a time. 0 means as many users as the
-    #: highest rate has arrivals per second, but at least 10 and at most 1,000.
+    #: The number of Locust users: at most this many tasks run at a time. 0 means as many users as the highest
+    #: rate has arrivals per second, but at least 10 and at most 1,000.
     users: Annotated[int, Meta(ge=0, le=100_000)] = 0
     #: The number of Locust processes for each side. 0 means one for each 200 arrivals per second, as far as cores are
     #: free.

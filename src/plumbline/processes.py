@@ -25,8 +25,8 @@ CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 URL_VARIABLE = re.compile("PERF_[A-Z]+_URL")  # may hold a password, and no command needs it
 PR_SET_CHILD_SUBREAPER = 36
 ADDR_NO_RANDOMIZE, CURRENT_PERSONA = 0x0040000, 0xFFFFFFFF
-# The reaper, and its time limit.
-CLEANING_MODULE, CLEANING_LIMIT_S = "plumbline.services.reaper", 6.0
+# The reaper, its time limit, and how long to wait for it at a time.
+CLEANING_MODULE, CLEANING_LIMIT_S, CLEANING_CHECK_S = "plumbline.services.reaper", 6.0, 0.1
 TERM_LIMIT_S = 1.0
 SHELLS = {"sh", "bash", "dash", "zsh", "ash", "ksh"}
 LINE_BYTES = 1000  # of a script, that are read to see what runs it
@@ -182,7 +182,7 @@ def end_descendants(spare: Collection[int]) -> None:
 
     deadline_s = time.monotonic() + CLEANING_LIMIT_S
     while (left := found(CLEANING_MODULE)) and time.monotonic() < deadline_s:
-        psutil.wait_procs(left, deadline_s - time.monotonic())
+        psutil.wait_procs(left, CLEANING_CHECK_S)  # and look again: zombies do not count
     for number in (signal.SIGTERM, signal.SIGKILL):
         end_all(lambda: found(but="resource_tracker"), number, TERM_LIMIT_S)
 

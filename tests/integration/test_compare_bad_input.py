@@ -422,7 +422,9 @@ def test_one_run_of_a_workspace(environments: Path, tmp_path: Path) -> None:
 # ---- data
 
 
-@pytest.mark.parametrize("names", [pytest.param(READ, id="read", marks=pytest.mark.slow), HARD_CODED])
+@pytest.mark.parametrize(
+    "names", [pytest.param(READ, id="read", marks=pytest.mark.slow), pytest.param(HARD_CODED, id="hard-coded")]
+)
 def test_data_of_each_side(project: Project, names: str) -> None:
     """Each side has its own database on each server, filled by its own `prepare`.
 

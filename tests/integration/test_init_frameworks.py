@@ -9,6 +9,7 @@ import pytest
 
 from tests.integration.test_init import begun, init, settings_of
 from tests.support.project import Project
+from tests.support.slow import cases
 
 __all__ = ["begun"]  # a fixture
 
@@ -463,12 +464,7 @@ def assigned(file: Path, name: str) -> Any:
     return ast.literal_eval(value)
 
 
-SLOW = {"starlette", "litestar", "ninja"}  # for a run of the tests that is no more than twenty minutes
-
-
-@pytest.mark.parametrize(
-    "framework", [pytest.param(one, marks=[pytest.mark.slow] if one in SLOW else []) for one in FRAMEWORKS]
-)
+@pytest.mark.parametrize("framework", cases(FRAMEWORKS, slow={"starlette", "litestar", "ninja"}))
 def test_from_nothing_to_a_run_that_passes(begun: Project, framework: str) -> None:
     """The application, its migrations and its variables are found. Its routes are measured, by `ci` later on, too."""
     expected = FRAMEWORKS[framework]

@@ -317,7 +317,9 @@ def run_as(traces: Traces, uid: int) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("named", [True, pytest.param(False, id="without a name", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "named", [pytest.param(True, id="named"), pytest.param(False, id="without a name", marks=pytest.mark.slow)]
+)
 def test_ordinary_user(open_project: Traces, named: bool) -> None:
     """The embedded servers run as the user of the suite, with or without an entry in /etc/passwd."""
     known = {user.pw_uid for user in pwd.getpwall()}

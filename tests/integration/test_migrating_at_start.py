@@ -9,6 +9,7 @@ import pytest
 
 from tests.integration.test_init import begun, init, settings_of
 from tests.support.project import Project
+from tests.support.slow import cases
 
 __all__ = ["begun"]  # a fixture
 
@@ -274,7 +275,7 @@ APPLICATIONS = {
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("framework", ["alembic", pytest.param("django", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("framework", cases(APPLICATIONS, slow={"django"}))
 def test_migrations_are_not_counted(begun: Project, framework: str) -> None:
     """Each side of a comparison migrates its own database. Only the statements of requests are counted."""
     migrating = APPLICATIONS[framework]

@@ -11,6 +11,7 @@ from plumbline.settings_file import load_settings
 from tests.support.documentation import DOCS, not_printed
 from tests.support.project import ROOT, Project
 from tests.support.repository import Repository
+from tests.support.slow import cases
 
 from .copies import VENDOR, Copy, copy, git_files, write_files
 
@@ -92,7 +93,7 @@ CHOICES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("choice", ["postgres", pytest.param("redis", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("choice", cases(CHOICES, slow={"redis"}))
 def test_a_choice(template: Repository, tmp_path: Path, choice: str) -> None:
     """A copy has nothing of unchosen services. `ci` passes, and fails if the user's code gets slower."""
     answers = CHOICES[choice]

@@ -149,8 +149,8 @@ def test_a_few_long_pairs_are_not_taken_for_many() -> None:
 
 def test_a_noisy_machine_supports_larger_effects_only() -> None:
     """A spread of 0.5 % supports 3 or 5 %, a spread of 8 % only much more."""
-    quiet = supported_effect(recording(0.005), GateSettings(), times=20)
-    noisy = supported_effect(recording(0.08), GateSettings(), times=20)
+    quiet = supported_effect(recording(0.005), GateSettings(), times=40)
+    noisy = supported_effect(recording(0.08), GateSettings(), times=40)
     assert quiet is not None
     assert quiet <= 0.05
     assert noisy is None or noisy >= 0.1

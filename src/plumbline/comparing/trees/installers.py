@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -21,6 +20,7 @@ from packaging.utils import canonicalize_name
 from plumbline.comparing.trees.locks import read_toml
 from plumbline.comparing.trees.requirements import lines_of, read_requirements
 from plumbline.processes import run_command, without_secrets
+from plumbline.results.environment import installed_packages
 
 INSTALL_LIMIT_S = 600.0
 LINES_SHOWN = 15
@@ -120,9 +120,7 @@ def synchronise(lines: Sequence[str], folder: Path) -> None:
         return
     found = (re.match(r"([\w.-]+) *(?:==|@)|-e .*#egg=([\w.-]+)", line) for line in lines)
     wanted = {canonicalize_name(one[1] or one[2]) for one in found if one} | KEPT_BY_PIP
-    names = (one.metadata["Name"] for one in importlib.metadata.distributions())
-    installed = {canonicalize_name(name) for name in names if name}
-    if surplus := sorted(installed - wanted):
+    if surplus := sorted({canonicalize_name(name) for name in installed_packages()} - wanted):
         run_installer([*_pip(), "uninstall", "--yes", *surplus], folder)
 
 
