@@ -24,7 +24,6 @@ from plumbline.pytest_plugin import MARKERS
 from plumbline.reporting.content import EXIT_CODES
 from plumbline.services.variables import PLACEHOLDERS
 from plumbline.settings_file import TABLES
-from scripts import results_schema
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 NO_LIMIT = 1e9  # an upper bound that no user reaches
@@ -88,7 +87,7 @@ def type_text(annotation: Any) -> str:
 
 
 def plural(text: str) -> str:
-    return re.sub(r"\b(string|integer|number|boolean|list|table|code)\b", r"\1s", text)
+    return re.sub(r"\b(string|integer|number|boolean|list|table)\b", r"\1s", text)
 
 
 def bounds_text(meta: msgspec.Meta, *, is_share: bool) -> str:
@@ -157,37 +156,6 @@ def placeholders_part() -> str:
     return ", ".join(f"`{{{name}}}`" for name in sorted(PLACEHOLDERS)) + "."
 
 
-def results_part() -> str:
-    """Return the fields of each type of results.json, from its schema."""
-    schema = results_schema.document()["$defs"]
-    return "\n\n".join(
-        f"### {name}\n\n{one.get('description', '')}\n\n{fields_of(one)}" for name, one in schema.items()
-    )
-
-
-def fields_of(definition: dict[str, Any]) -> str:
-    rows = []
-    for name, field in definition["properties"].items():
-        rows.append([f"`{name}`", schema_type(field), field.get("description", "").replace("|", "\\|")])
-    return markdown_table(["field", "type", "meaning"], rows)
-
-
-def schema_type(field: dict[str, Any]) -> str:
-    """Return the type of a field of a JSON Schema in words."""
-    if "anyOf" in field:
-        return " or ".join(schema_type(one) for one in field["anyOf"])
-    if "$ref" in field:
-        name = field["$ref"].rpartition("/")[2]
-        return f"[{name}](#{name.lower()})"
-    if "enum" in field:
-        return "code"
-    if field["type"] == "array":
-        return f"list of {plural(schema_type(field['items']))}"
-    if field["type"] == "object":
-        return f"object of {plural(schema_type(field['additionalProperties']))}"
-    return str(field["type"])
-
-
 def markdown_table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
@@ -201,7 +169,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "fixtures": fixtures_part,
     "markers": markers_part,
     "placeholders": placeholders_part,
-    "results": results_part,
 }
 
 
