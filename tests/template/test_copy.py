@@ -242,6 +242,16 @@ def test_answers_that_make_no_project(template: Repository, tmp_path: Path, answ
     assert not (tmp_path / "copy").exists()
 
 
+@pytest.mark.parametrize("file", ["main.py", "src/app/main.py", "services/shop/src/main.py"])
+def test_code_gets_no_sample_service(template: Repository, tmp_path: Path, file: str) -> None:
+    """A repository with code gets no sample service, whatever its root has."""
+    copied = Copy(tmp_path / "copy")
+    write_files(copied.root, {file: "app = None\n"})
+    done = copy(template, copied.root)
+    assert done.code == 0, done.output
+    assert not (copied.root / "tests" / "sample_service").exists()
+
+
 def test_what_is_there_already_is_not_overwritten(template: Repository, tmp_path: Path) -> None:
     """Copying fails before it writes anything if a suite or pipeline exists."""
     for number, name in enumerate(("tests/performance/test_mine.py", ".github/workflows/performance.yml")):

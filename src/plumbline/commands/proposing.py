@@ -218,7 +218,7 @@ def _remarks(proposal: Proposal) -> list[str]:
     """Return what was found that `init` leaves to the user."""
     findings, tried, settings = proposal.findings, proposal.tried, _load(proposal.settings)
     lines = left_out(findings, settings)
-    if (folder := findings.install.folder) != "." and tried.failed:
+    if (folder := findings.install.folder) != "." and tried.failed and not findings.install.requirements:
         lines.append(f"  the project is in {folder}: if it does not install from here, copy the suite into that folder")
     lines += [
         f"  runs write to {file}, whose name is in the code: for another file, let the code read the name from a"

@@ -87,6 +87,12 @@ class TestInstall:
 
         assert search({"main.py": APP, **files}).install.requirements == ("requirements/deploy.txt",)
 
+    @pytest.mark.parametrize("name", ["requirements.txt", "requirements/base.txt"])
+    def test_requirements_below_the_root(self, search: Search, name: str) -> None:
+        found = search({"src/main.py": APP, f"src/{name}": "fastapi\n", "src/requirements-dev.txt": "rich\n"}).install
+
+        assert found.requirements == (f"src/{name}",)
+
     def test_the_folder_of_a_part(self, search: Search) -> None:
         files = {f"backend/{name}": text for name, text in FILES.items()}
 

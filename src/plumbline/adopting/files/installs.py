@@ -14,7 +14,7 @@ from plumbline.adopting.files.dependencies import Dependency, project_folders
 from plumbline.adopting.files.starts import Docker
 from plumbline.adopting.files.tree import Module, Tree
 from plumbline.adopting.findings import FoundInstall
-from plumbline.comparing.trees.asked import is_buildable
+from plumbline.comparing.trees.asked import PREFERRED, is_buildable
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.installers import InstallError
 from plumbline.comparing.trees.locks import LOCK_FILES, read_lock
@@ -42,7 +42,7 @@ def install(
     pinned, pinned_by = _python(tree, dockers)
     extras, groups, asked_by = _groups(tree, declared, dockers, files)
     folder = _folder(tree, directory)
-    requirements, listed_by = _requirements(tree, dockers) if folder == "." else ([], "")
+    requirements, listed_by = _requirements(tree, dockers) if folder == "." else _requirements_in(tree, folder)
     application, built_by = _application(tree, dockers)
     return FoundInstall(
         python=pinned,
@@ -60,11 +60,12 @@ def install(
 def _folder(tree: Tree, directory: str) -> str:
     """Return the folder of the files that list the application's packages, "." if the root has some."""
     names = ("pyproject.toml", "setup.py", "Pipfile", "requirements.txt", "poetry.lock")
+    below = (*names, *(f"requirements/{name}" for name in PREFERRED))
     has_packages = bool(tree.table("pyproject.toml", "project") or tree.table("pyproject.toml", "tool", "poetry"))
     if has_packages or any(name in tree.known for name in names[1:]):
         return "."
     for folder in project_folders(directory):
-        if any(f"{folder}/{name}" in tree.known for name in names):
+        if any(f"{folder}/{name}" in tree.known for name in below):
             return folder
     return "."
 
@@ -189,6 +190,13 @@ def _requirements(tree: Tree, dockers: list[Docker]) -> tuple[list[str], str]:
                 if found and not FOR_DEVELOPERS.search(found[0]) and not _is_usual(found[0]):
                     return found[:1], f"{docker.file}:{number}: {' '.join(words)[:100]}"
     return [], ""
+
+
+def _requirements_in(tree: Tree, folder: str) -> tuple[list[str], str]:
+    """Return the requirements file of production in a folder below the root, where Plumbline would not find it."""
+    names = ("requirements.txt", *(f"requirements/{name}" for name in PREFERRED))
+    file = next((file for name in names if (file := f"{folder}/{name}") in tree.known), "")
+    return ([file], f"{file}: the packages of the application") if file else ([], "")
 
 
 def _is_usual(file: str) -> bool:
