@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import InvalidName, canonicalize_name
 
 from plumbline.comparing.trees.installers import Asked, InstallError, copied_folders, find_uv, folder_of
 from plumbline.comparing.trees.locks import FOR_DEVELOPERS, LOCK_FILES, Lock, read_lock, read_toml
@@ -57,7 +57,8 @@ def asked_for(
     names |= {name_in(pin) for pin in preferred}
     preferred += [line for line in before if "==" in line and name_in(line) not in names]
     own = _requirements_files(tree, project, lock, install)
-    lines, declared, source = _application(project, pyproject, pins if lock.file in LOCK_FILES else [], install)
+    readable = {} if own and not _has_valid_name(pyproject) else pyproject
+    lines, declared, source = _application(project, readable, pins if lock.file in LOCK_FILES else [], install)
     asked = Asked(
         project,
         [*files, *own],
@@ -90,6 +91,15 @@ def is_buildable(project: Path, pyproject: Table) -> bool:
         module = canonicalize_name(name).replace("-", "_")
         found = [project / folder / file for folder in ("", "src") for file in (module, f"{module}.py")]
         return any(path.exists() for path in found)
+    return True
+
+
+def _has_valid_name(pyproject: Table) -> bool:
+    """Return whether tools can read pyproject.toml: they refuse one whose project has a wrong name."""
+    try:
+        canonicalize_name(pyproject.get("project", {}).get("name", "none"), validate=True)
+    except InvalidName:
+        return False
     return True
 
 

@@ -146,6 +146,16 @@ def test_a_project_that_cannot_be_installed_gives_its_dependencies(
     assert ("-e ." in found.lines) is buildable
 
 
+def test_requirements_replace_a_pyproject_that_no_tool_can_read(root: Path) -> None:
+    """uv and pip refuse a project whose name has a space."""
+    (root / "pyproject.toml").write_text('[project]\nname = "My Shop"\nversion = "1"\ndynamic = ["dependencies"]\n')
+    assert asked_for(root, root, InstallSettings())[0].declared
+    (root / "requirements.txt").write_text("idna==3.7\n")
+    found, files = asked_for(root, root, InstallSettings())
+    assert (found.files, found.lines, found.declared) == ([SUITE_FILE, "requirements.txt"], [], False)
+    assert files == ["requirements.txt", SUITE_FILE]
+
+
 def test_the_suite_or_the_settings_may_ask_for_the_application(root: Path) -> None:
     """The suite's requirements have priority. Settings can leave out the application, or add extras."""
     (root / "pyproject.toml").write_text(PROJECT + BUILT)
