@@ -59,6 +59,7 @@ def routes_in(document: Any, prefix: str = "", names: Mapping[tuple[str, str], s
                 wants=_wants(document, operation),
                 token=token_in(document, operation) if method == "post" else None,
                 is_token_url=method == "post" and any(key[1].endswith(one) for one in token_urls),
+                is_documented=True,
             )
 
 

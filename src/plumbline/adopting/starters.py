@@ -14,8 +14,9 @@ MOST_ROUTES = 20
 NO_PACKAGES = {"tests", "test", "docs", "examples", "scripts", "build", "dist"}
 # Pages that frameworks add: their time is not that of the application.
 OF_FRAMEWORKS = re.compile(
-    r"/(docs|redoc|openapi|schema|swagger|static|admin|__debug__|metrics)(?![\w-])|.*/(openapi|swagger|apispec)\.(json|ya?ml)$"
+    r"/(docs|redoc|openapi|schema|swagger|static|__debug__|metrics)(?![\w-])|.*/(openapi|swagger|apispec)\.(json|ya?ml)$"
 )
+ADMIN = re.compile(r"/admin(?![\w-])")
 
 
 def starters(
@@ -75,6 +76,7 @@ def _answering(answers: Iterable[Answer], statuses: set[int]) -> list[str]:
             one.route.method == "GET"
             and not one.is_slow
             and not OF_FRAMEWORKS.match(path)
+            and (one.route.is_documented or not ADMIN.match(path))
             and not path.startswith("//")
         )
 

@@ -26,6 +26,7 @@ class Route(Struct, frozen=True):
     wants: Wants = ""  # the login that its document says it needs
     token: tuple[str, ...] | None = None  # the place of a token in its answer; () if it has none, None if unknown
     is_token_url: bool = False  # whether OAuth2 gets its tokens there
+    is_documented: bool = False  # whether an OpenAPI document has it
 
 
 class Answer(Struct, frozen=True):

@@ -38,6 +38,16 @@ def test_routes_that_answer(tmp_path: Path) -> None:
     assert routes_in(found[ROUTES_FILE]) == ["/orders", '/odd"\\']
 
 
+def test_only_documented_routes_of_an_admin_are_measured(tmp_path: Path) -> None:
+    """Others are pages that a framework adds."""
+    routes = [Route("GET", path, is_documented="api" in path) for path in ("/admin/api", "/admin/pages", "/api")]
+    seen = Tried(routes=(*routes,), answers=tuple(Answer(one, 200, 0.01) for one in routes))
+
+    [text] = starters(tmp_path, SHOP, seen, {}).values()
+
+    assert routes_in(text) == ["/admin/api", "/api"]
+
+
 def test_new_routes_are_added(tmp_path: Path) -> None:
     [text] = starters(tmp_path, SHOP, tried(("GET", "/orders", 200)), {}).values()
     existing = {ROUTES_FILE: text + "\n# mine\n", "test_mine.py": 'client.get("/items")'}

@@ -128,7 +128,8 @@ def _made(settings: Settings, tree: Path, project: Path, folder: Path, say: Call
         return cache.make_once(folder, _key(asked, lock), make) / "bin" / "python"
     except (InstallError, ValueError) as error:
         what = f" for {', '.join(source)}" if source else ""
-        step = f"correct {' or '.join(source)}" if source else "add one of these files"
+        files = [name.partition(" by ")[0] for name in source]
+        step = f"correct {' or '.join(files)}" if files else "add one of these files"
         advice = f"  next        {step}, or let `python` in [app] of {SUITE_SETTINGS} name an environment that exists"
         raise NoBase(f"the application's own environment can't be made{what}:\n{error}\n{advice}") from None
 
