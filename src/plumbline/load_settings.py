@@ -30,8 +30,7 @@ class LoadStage(Struct, frozen=True, forbid_unknown_fields=True):
 class LoadBudgets(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Limits on the figures of a load test. A limit that is not given is not checked.
 
-    With `least_rate_per_s`, the other limits must hold in all stages up to that rate. Without it, they must hold in
-    all stages.
+    The limits must hold in all stages. If `least_rate_per_s` is given, they must hold in all stages up to that rate.
     """
 
     #: The highest median, in milliseconds.
@@ -42,7 +41,7 @@ class LoadBudgets(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     p99_ms: Positive | None = None
     #: The highest share of failed requests: 0.01 is 1 %.
     error_share: Annotated[float, Meta(ge=0, le=1)] = 0.01
-    #: The rate at which the other limits must still hold, in arrivals per second.
+    #: The rate up to which the other limits must hold, in arrivals per second.
     least_rate_per_s: Rate | None = None
 
     @property
@@ -59,30 +58,29 @@ class LoadSettings(Struct, frozen=True, forbid_unknown_fields=True):
     rate_per_s: Rate = 10.0
     #: Seconds that the load lasts, for each side.
     duration_s: Positive = 60.0
-    #: The stages of a ramp, in place of `rate_per_s` and `duration_s`. Their rates must rise.
+    #: The stages of a ramp. They replace `rate_per_s` and `duration_s`. The rate must rise from stage to stage.
     stages: list[LoadStage] = []
-    #: The number of Locust users: at most this many tasks run at a time. 0 means as many users as the highest
-    #: rate has arrivals per second, but at least 10 and at most 1,000.
+    #: The number of Locust users. At most this many tasks run at the same time. 0 means one user for each arrival per
+    #: second, but at least 10 and at most 1,000.
     users: Annotated[int, Meta(ge=0, le=100_000)] = 0
-    #: The number of Locust processes for each side. 0 means one for each 200 arrivals per second, as far as cores are
-    #: free.
+    #: The number of Locust processes for each side. 0 means one process for each 200 arrivals per second, if enough
+    #: cores are free.
     processes: Annotated[int, Meta(ge=0, le=256)] = 0
-    #: Base and head get the load in turn. A turn lasts this many seconds.
+    #: Seconds of a turn. Base and head get the load in turns.
     window_s: Annotated[float, Meta(ge=0.1, le=1e9)] = 10.0
     #: Seconds at the beginning of each turn that are not measured.
     leave_out_s: Annotated[float, Meta(ge=0, le=1e9)] = 2.0
     #: Seconds after the last arrival in which answers still count. A request without an answer has failed.
     answer_limit_s: Positive = 10.0
-    #: The limit of the load generator's own delays, in milliseconds. If its delay is above this limit for more than 1 %
-    #: of the time, the run is invalid. If more than 10 % of the arrivals wait for a free user for longer than this
-    #: limit, the run is invalid, too. A rarer delay above the limit is a stall of the generator. A stall fails no
-    #: budget.
+    #: The limit of the load generator's own delays, in milliseconds. The run is invalid if the delay is above this
+    #: limit for more than 1 % of the time. The run is also invalid if more than 10 % of the arrivals wait longer than
+    #: this limit for a free user.
     late_ms: Positive = 20.0
-    #: A slow-down of at most this share is never a regression. 0.1 is 10 %.
+    #: A slow-down of at most this share is never a regression: 0.1 is 10 %.
     tolerance: Share = 0.1
-    #: The run passes if a slow-down of this share or more can be ruled out. Otherwise it is inconclusive.
+    #: The run passes if a slow-down of this share or more can be ruled out. Otherwise the run is inconclusive.
     minimum_effect: Share = 0.25
-    #: Limits that the figures must keep, see `[load.budgets]`.
+    #: Limits of the figures: see `[load.budgets]`.
     budgets: LoadBudgets = LoadBudgets()
 
     def __post_init__(self) -> None:

@@ -58,7 +58,8 @@ class RedisSettings(Struct, frozen=True, forbid_unknown_fields=True):
     image: str = "redis:8-alpine"
     #: The oldest version that the readiness tests accept.
     minimum_version: str = "7.0"
-    #: Whether a server that the run starts has a password. Set `false` if the application connects without a password.
+    #: Whether a server that the run starts has a password. If the application connects without a password, write
+    #: `false`.
     password: bool = True
     #: Options of a server that the run starts, as in `redis.conf`.
     config: dict[str, ServerOption] = {}
@@ -79,13 +80,13 @@ class PostgresSettings(Struct, frozen=True, forbid_unknown_fields=True):
     image: str = "postgres:18-alpine"
     #: The oldest version that the readiness tests accept.
     minimum_version: str = "14"
-    #: The user of a server that the run starts. Change this setting if the application hard-codes the user.
+    #: The user of a server that the run starts. If the application hard-codes a user, write this user.
     user: str = OWN_NAME
-    #: The database of a server that the run starts. If you change this setting, base and head each get a server of
-    #: their own.
+    #: The database of a server that the run starts. If the application hard-codes a database, write this database. Base
+    #: and head then each get a server of their own.
     database: str = OWN_NAME
-    #: The password of a server that the run starts. Set it if the application hard-codes the password. By default, each
-    #: run makes up a new password.
+    #: The password of a server that the run starts. If the application hard-codes a password, write this password. By
+    #: default, each run makes up a new password.
     password: str = ""
     #: Options of a server that the run starts, as in `postgresql.conf`.
     config: dict[str, ServerOption] = {}
@@ -100,31 +101,33 @@ class PostgresSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class AppSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The application under test, which runs in processes of its own. Set one of `asgi`, `wsgi` and `command`."""
 
-    #: An ASGI application, as `package.module:attribute`. uvicorn serves it.
+    #: An ASGI application, as `package.module:attribute`. uvicorn serves the application.
     asgi: str = ""
-    #: A WSGI application, as `package.module:attribute`. gunicorn serves it with one worker process of four threads.
+    #: A WSGI application, as `package.module:attribute`. gunicorn serves the application with one worker process of
+    #: four threads.
     wsgi: str = ""
-    #: Any HTTP server, as a program and its arguments. `{host}` and `{port}` stand for the address that the server has
-    #: to listen on. Write `{{` for a brace.
+    #: The command of any HTTP server: a program and its arguments. The server must listen on `{host}` and `{port}`.
+    #: Write `{{` for a brace.
     command: list[str] = []
     #: Whether `asgi` or `wsgi` names a function that returns the application.
     factory: bool = False
-    #: The folder below the root of the project from which the application, `[processes]`, `prepare` and the tests
-    #: import. A process imports from its own `directory` first.
+    #: The folder that imports start from, below the root of the project. The tests, `[processes]` and `prepare` import
+    #: from this folder, too.
     directory: str = "."
     #: A path that answers 2xx to a GET request once the application works.
     health_path: str = "/health"
     #: The port that the application listens on. 0 means any free port. A paired comparison always uses free ports.
     port: Annotated[int, Meta(ge=0, le=65535)] = 0
-    #: Environment variables of the application, in addition to those of `[env]`. They may use `{host}` and `{port}`.
+    #: Further environment variables of the application. Values may have `{host}` and `{port}`.
     env: dict[str, str] = {}
     #: Seconds that the application may take until `health_path` answers.
     ready_limit_s: Positive = 60.0
-    #: With `own`, the application, `[processes]` and `prepare` run in a separate environment, which Plumbline makes
-    #: from the lock file. Use `own` if their packages conflict with those of Plumbline.
+    #: With `own`, the application, `[processes]` and `prepare` run in a separate environment. Plumbline makes this
+    #: environment from the lock file. Use `own` if packages of the application conflict with those of Plumbline.
     environment: Literal["shared", "own"] = "shared"
-    #: The Python of an environment that exists already, such as `.venv/bin/python`. This Python runs the application,
-    #: `[processes]` and `prepare`. Base and head share the environment.
+    #: The Python of an environment that exists already, such as `.venv/bin/python`. The application, `[processes]` and
+    #: `prepare` run in this environment. Base and head share this
+    #: environment.
     python: str = ""
 
     def __post_init__(self) -> None:
@@ -165,9 +168,9 @@ class ProcessSettings(Struct, frozen=True, forbid_unknown_fields=True):
     command: Annotated[list[str], Meta(min_length=1)]
     #: The folder that the process runs in, below the root of the project.
     directory: str = "."
-    #: Environment variables of the process, in addition to those of `[env]`.
+    #: Further environment variables of the process.
     env: dict[str, str] = {}
-    #: The process is ready when it prints a line with this text. Without a text, the process is ready at once.
+    #: A text: the process is ready when it prints a line with this text. Without a text, the process is ready at once.
     ready_output: str = ""
     #: Seconds that the process may take to become ready.
     ready_limit_s: Positive = 60.0
@@ -183,30 +186,30 @@ class ServiceSettings(Struct, frozen=True, forbid_unknown_fields=True):
     image: str
     #: The port that the server listens on in the container.
     port: Annotated[int, Meta(ge=1, le=65535)]
-    #: A text, or a path that begins with `/`. The service is ready when it has printed the text, or answers 200 to an
-    #: HTTP request for the path. Without a path, the port must also accept a connection.
+    #: A text: the service is ready when it has printed this text. Or a path that begins with `/`: the service is ready
+    #: when it answers 200 to a request for this path. If `ready` is no path, the port must also accept a connection.
     ready: str = ""
     #: Seconds that the service may take to become ready.
     ready_limit_s: Positive = 60.0
-    #: Environment variables of the container. It does not get those of `[env]`. `{host}` and `{port}` stand for the
-    #: address at which clients reach the service. Kafka, for example, has to know this address.
+    #: Environment variables of the container. The variables of `[env]` do not apply. `{host}` and `{port}` stand for
+    #: the address at which clients reach the service.
     env: dict[str, str] = {}
-    #: The command of the container and its arguments, in place of the image's own. `{host}` and `{port}` mean the same
-    #: as in `env`.
+    #: The command of the container, instead of the image's own command. `{host}` and `{port}` mean the same as in
+    #: `env`.
     command: list[str] = []
-    #: Whether base and head each get a container in a paired comparison. With `false`, they share a container, and
-    #: `{NAME.prefix}` has to keep their data apart.
+    #: Whether base and head each get a container in a paired comparison. With `false`, they share one container: write
+    #: `{NAME.prefix}` into the names of their data.
     each_side: bool = True
-    #: `auto` starts a container, or skips the tests that need the service if there is no Docker engine. With `docker`,
-    #: a missing engine is an error. With `off`, the service is not started.
+    #: `auto` starts a container. If there is no Docker engine, `auto` skips the tests that need the service, and
+    #: `docker` is an error. `off` does not start the service.
     backend: Literal["auto", "docker", "off"] = "auto"
 
 
 class InstallSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The parts of your project that the sessions of Nox install."""
 
-    #: `auto` installs the project with its dependencies, or its dependencies alone if it can't be built.
-    #: `dependencies` installs its dependencies alone. `off` installs neither.
+    #: `dependencies` installs only the dependencies of the project. `auto` also installs the project, if it can be
+    #: built. `off` installs neither.
     application: Literal["auto", "dependencies", "off"] = "auto"
     #: Optional dependencies of the project to install.
     extras: list[str] = []
@@ -219,12 +222,12 @@ class InstallSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     """The number of samples, and the time for them."""
 
-    #: The number of samples of each benchmark. If they last less than 25 ms together, more samples follow, up to five
+    #: The number of samples of each benchmark. If these samples take less than 25 ms together, more follow, up to five
     #: times this number.
     samples: Annotated[int, Meta(ge=7)]
     #: Untimed operations before the first sample. The block under `with timer` runs at least once.
     warmup: Annotated[int, Meta(ge=0)]
-    #: A benchmark stops when its samples add up to this many seconds, but not before it has 7 samples.
+    #: The most seconds that the samples of a benchmark may take together. At least 7 samples are taken in any case.
     timed_limit_s: Positive
 
 
@@ -235,39 +238,40 @@ Tail = Literal["p90", "mean"]
 class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The limits that decide whether a benchmark passes, and limits of time."""
 
-    #: A slow-down of at most this share is never a regression. 0.02 is 2 %.
+    #: A slow-down of at most this share is never a regression: 0.02 is 2 %.
     tolerance: Share = 0.02
     #: A benchmark passes if a slow-down of this share or more can be ruled out.
     minimum_effect: Share = 0.05
-    #: The share of runs that may fail although nothing got slower: 0.01 is 1 in 100, for all benchmarks together.
+    #: The share of runs that may fail although nothing got slower: 0.01 is 1 of 100 runs.
     false_alarms: Share = 0.01
-    #: Limits how many slow-downs as large as `minimum_effect` pass. With 0.97, at most 3 of 100 pass.
+    #: The least share of slow-downs as large as `minimum_effect` that must not pass: 0.97 is 97 of 100.
     power: Share = 0.97
-    #: Further figures that the paired comparison judges: the 90th percentile and the mean. They grow if only some calls
-    #: get slower.
+    #: Further figures that the paired comparison judges: the 90th percentile and the mean. If only some calls get
+    #: slower, only these figures grow.
     tails: tuple[Tail, ...] = ("p90", "mean")
-    #: A slow-down of the 90th percentile or of the mean up to this share is never a regression.
+    #: Like `tolerance`, for the 90th percentile and the mean.
     tail_tolerance: Share = 0.1
     #: Seconds that the paired comparison with the base commit may take.
     pairs_limit_s: Positive = 60.0
-    #: The number of fresh processes that measure a benchmark again before a broken budget fails it. If there is no
-    #: base commit, they also measure a benchmark again that is slower than the baseline.
+    #: The number of fresh processes that measure a benchmark again before a broken budget fails it. If there is no base
+    #: commit, the same applies to a benchmark that is slower than the baseline.
     confirm_processes: Annotated[int, Meta(ge=2, le=20)] = 5
     #: The number of fresh processes in which `nox -s baseline` measures each benchmark.
     baseline_processes: Annotated[int, Meta(ge=3, le=20)] = 5
-    #: With `["inconclusive"]`, an inconclusive benchmark ends the run with exit code 4. By default, it is a warning.
+    #: With `["inconclusive"]`, an inconclusive benchmark ends the run with exit code 4. By default, an inconclusive
+    #: benchmark is a warning.
     fail_on: list[Literal["inconclusive"]] = []
-    #: With `true`, a proposed change that could not be compared with its base gets a warning. With `false`, the run
-    #: ends with exit code 3.
+    #: Applies to a proposed change that could not be compared with its base. With `true`, the change gets a warning.
+    #: With `false`, the run ends with exit code 3.
     allow_unmeasured: bool = False
-    #: Seconds that a pytest process may take. After that, Plumbline ends the process.
+    #: Seconds that a pytest process may take before Plumbline ends it.
     time_limit_s: Positive = 900.0
 
 
 class Budget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Limits on the figures of one benchmark, per operation. A limit that is not given is not checked.
 
-    Budgets apply on every machine. A broken budget is measured again in fresh processes before it fails the run.
+    A benchmark over its budget is measured again in fresh processes before the run fails.
 
     Example::
 
@@ -281,8 +285,8 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     mean_ms: Positive | None = None
     #: The highest 95th percentile, in milliseconds.
     p95_ms: Positive | None = None
-    #: The highest 99th percentile, in milliseconds. Fewer than 1,000 samples are too few for a 99th percentile. The
-    #: benchmark then fails if its 95th percentile is above this limit, and is inconclusive if it is not.
+    #: The highest 99th percentile, in milliseconds. If there are fewer than 1,000 samples, the 95th percentile is used
+    #: instead. If the 95th percentile is above the limit, the benchmark fails. Otherwise the benchmark is inconclusive.
     p99_ms: Positive | None = None
     #: The longest operation, in milliseconds.
     max_ms: Positive | None = None
@@ -293,7 +297,7 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
 
 class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Settings of one benchmark, by its key. They replace those of `[gate]`."""
+    """Settings of one benchmark, instead of the same settings of `[gate]`."""
 
     #: Like `gate.tolerance`, for this benchmark.
     tolerance: Share | None = None
@@ -303,9 +307,9 @@ class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):
     tails: tuple[Tail, ...] | None = None
     #: Like `gate.tail_tolerance`, for this benchmark.
     tail_tolerance: Share | None = None
-    #: Even an unused function in the code can make this benchmark a little slower or faster in all pairs of a
-    #: comparison. `bias` is the usual size of such a shift, as a standard deviation: 0.01 is 1 %. A larger `bias` makes
-    #: the margin of error larger. `nox -s selfcheck -- --placebos --save` measures `bias` and writes it here.
+    #: The usual size of a shift that a change without effect causes, such as an unused function: 0.01 is 1 %. A larger
+    #: `bias` makes the margin of error larger. `nox -s selfcheck -- --placebos --save` measures and writes this
+    #: setting.
     bias: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     #: Like `gate.allow_unmeasured`, for this benchmark.
     allow_unmeasured: bool | None = None
@@ -314,26 +318,25 @@ class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):
 class CountSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Counts besides messages, commands and statements."""
 
-    #: Whether allocations and peak memory are counted. This needs the extra `memory`, on Linux or macOS.
+    #: Whether allocations and peak memory are counted. Counting needs the extra `memory`, on Linux or macOS.
     memory: bool = True
 
 
 class CompareSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The copies of the repository in which base and head run."""
 
-    #: Further files and folders to copy for base and head, as paths from the root of the project: files outside of the
-    #: repository, and ignored folders that are too large to be copied automatically.
+    #: Further files and folders that base and head need, as paths from the root of the project. Name files outside of
+    #: the repository, and large folders that git ignores.
     also_copy: list[str] = []
 
 
 class HistorySettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The history of the default branch: a line for each run."""
 
-    #: The folder of the history, as a path from the root of the project. Each run on the default branch adds a line
-    #: there. Without a folder, no run adds a line.
+    #: The folder of the history, as a path from the root of the project. Each run on the default branch adds a line to
+    #: a file in this folder. Without a folder, no run adds a line.
     folder: str = ""
-    #: The branch of the repository that holds the history and nothing else. Only `nox -s report -- --push-history`
-    #: writes to it.
+    #: The branch that holds the history and nothing else. Only `nox -s report -- --push-history` writes to this branch.
     branch: str = "plumbline-data"
 
 
@@ -347,33 +350,33 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     """The keys at the top of `tests/performance/settings.toml`."""
 
     #: Where Redis and PostgreSQL come from. `docker` starts containers. `embedded` starts servers from Python packages.
-    #: `external` uses the servers that `PERF_REDIS_URL` and `PERF_DATABASE_URL` name. `off` uses none. `auto` starts
-    #: containers if a Docker engine is available, and otherwise embedded servers.
+    #: `auto` is `docker` if a Docker engine is available, and otherwise `embedded`. `external` uses the servers in
+    #: `PERF_REDIS_URL` and `PERF_DATABASE_URL`. `off` uses no servers.
     backend: BackendChoice = "auto"
     #: The number of the core that the tests, the servers and the application share. `auto` chooses a core. With `off`,
-    #: they use all cores.
+    #: all cores are used.
     pin: Annotated[int, Meta(ge=0)] | Literal["auto", "off"] = "auto"
-    #: Your name for this machine, or for a pool of equal machines. Without a name, Plumbline uses a hash of the
-    #: machine's id and hardware.
+    #: Your name for this machine, or for several equal machines. By default, the name is a hash of the machine's id and
+    #: hardware.
     machine: str = ""
-    #: The Python version that the sessions of Nox use, as `3.13` or `>=3.12`. Without a version, `.python-version` or
+    #: The Python version of the sessions, such as `3.13` or `>=3.12`. By default, `.python-version` or
     #: `requires-python` decides.
     python: str = ""
     install: InstallSettings = InstallSettings()
-    #: Other machines that the run may use. Variables such as `PERF_REDIS_URL` and `PERF_SERVICE_NAME`, and a
-    #: locustfile, may name only this machine and these hosts.
+    #: Other machines that the run may use. Variables such as `PERF_REDIS_URL`, and a locustfile, may name only this
+    #: machine and these hosts.
     allow_external: list[str] = []
-    #: Further Redis and PostgreSQL servers that your code may use, as `host:port`. Also SQLite files that your code may
-    #: open during `nox -s init`, as paths from the root of the project, such as `./app.db`.
+    #: Further Redis and PostgreSQL servers that your code may use, such as `127.0.0.1:6380`. Also SQLite files that
+    #: your code may open during `nox -s init`, such as `./app.db`.
     also_allowed: list[str] = []
-    #: The folder of the results, as a path from the root of the project. It must contain no other files.
+    #: The folder of the results, as a path from the root of the project. The folder must contain no other files.
     results: str = RESULTS_FOLDER
     #: Seconds that all services together may take to become ready.
     ready_limit_s: Positive = 60.0
     #: Seconds that one test may take.
     test_limit_s: Positive = 30.0
-    #: The command that makes tables and rows before the application starts. Write one command as a list of strings, and
-    #: several commands as a list of such lists. They run one after another.
+    #: The command that makes tables and rows before the application starts, as a list of strings. Several commands are
+    #: a list of such lists, and run one after another.
     prepare: list[str | list[str]] = []
     #: Seconds that each command of `prepare` may take.
     prepare_limit_s: Positive = 300.0
