@@ -3,8 +3,10 @@
 Every pytest process of the environment imports this module, so it imports the rest of the package only when needed.
 """
 
+import contextlib
+import sys
 from argparse import SUPPRESS
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -86,15 +88,31 @@ def _start(config: pytest.Config, suite: Path) -> Path:
     _add_markers(config)
     file_number = config.getoption("--perf-worker")
     if file_number is not None:
-        from plumbline.comparing.workers.worker import Worker
+        with _not_rewritten():
+            from plumbline.comparing.workers.worker import Worker
 
         config.pluginmanager.register(Worker(config, suite, file_number))
     else:
-        from plumbline.suite.run import SuiteRun
+        with _not_rewritten():
+            from plumbline.suite.run import SuiteRun
 
         config.pluginmanager.register(SuiteRun(config, suite))
     config.stash[_SUITE] = suite
     return suite
+
+
+@contextlib.contextmanager
+def _not_rewritten() -> Iterator[None]:
+    """Import modules without pytest's rewriting of assertions, which loads them more slowly."""
+    finders = enumerate([*sys.meta_path])
+    hooks = [(place, one) for place, one in finders if type(one).__module__ == "_pytest.assertion.rewrite"]
+    for _, hook in hooks:
+        sys.meta_path.remove(hook)
+    try:
+        yield
+    finally:
+        for place, hook in hooks:
+            sys.meta_path.insert(place, hook)
 
 
 def _add_markers(config: pytest.Config) -> None:

@@ -74,6 +74,19 @@ def test_the_plugin_loads_nothing_heavy_without_a_suite(tmp_path: Path) -> None:
     assert "loaded: []" in done.stdout, done.stdout + done.stderr
 
 
+def test_pytest_rewrites_the_assertions_of_the_suite_and_not_those_of_the_package(project: Path) -> None:
+    """Loading rewritten modules would take a tenth of the time of a short run."""
+    (project / "tests" / "performance" / "test_suite.py").write_text(
+        "import sys\n\ndef test_loaders():\n"
+        "    names = [__name__, 'plumbline.suite.run', 'plumbline.services.services']\n"
+        "    print('loaders:', [type(sys.modules[name].__loader__).__name__ for name in names])\n"
+    )
+
+    done = run(project, "tests/performance", "-s")
+
+    assert "loaders: ['AssertionRewritingHook', 'SourceFileLoader', 'SourceFileLoader']" in done.stdout, done.stdout
+
+
 def test_without_a_suite_there_is_no_marker_and_no_fixture(tmp_path: Path) -> None:
     markers, fixtures = run(tmp_path, "--markers"), run(tmp_path, "--fixtures")
 

@@ -24,6 +24,7 @@ from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION, EXIT_USA
 from plumbline.reporting import github, junit, terminal
 from plumbline.reporting.history import Moved, moved
 from plumbline.reporting.problems import find_problems
+from plumbline.reporting.progress import Progress
 from plumbline.reporting.trend import runs_on_default_branch
 from plumbline.results.files import (
     ResultsError,
@@ -195,7 +196,7 @@ def say_wrapped(text: str) -> None:
 @contextlib.contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
     """Yield a function that shows how far something is, and remove that line at the end."""
-    with contextlib.closing(terminal.Progress(cast(TextIO, Terminal(sys.stdout, str)))) as line:
+    with contextlib.closing(Progress(cast(TextIO, Terminal(sys.stdout, str)))) as line:
         yield line.say
 
 

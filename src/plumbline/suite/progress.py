@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 import pytest
 
 from plumbline.reporting.format import duration, per, short_name
-from plumbline.reporting.terminal import Progress
+from plumbline.reporting.progress import Progress
 from plumbline.results.schema import Benchmark, TestOutcome
 
 

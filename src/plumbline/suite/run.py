@@ -13,7 +13,6 @@ from pathlib import Path
 import msgspec
 import pytest
 from msgspec.structs import replace
-from rich.console import Console
 
 from plumbline.counting.counter import Counter, Round
 from plumbline.judging.baseline import find_baseline, find_counts, preferred_backends
@@ -32,7 +31,6 @@ from plumbline.measuring.reports import Reports
 from plumbline.measuring.statistics import Summary
 from plumbline.processes import pinned_core
 from plumbline.project import EXIT_REGRESSION, EXIT_USAGE, below
-from plumbline.reporting.terminal import render_table
 from plumbline.results.environment import describe_environment, project_name
 from plumbline.results.files import ResultsError, redacted, rounded, write_results
 from plumbline.results.schema import SCHEMA, Benchmark, Counts, Results, TestOutcome
@@ -223,6 +221,11 @@ class SuiteRun:
             results = replace(results, benchmarks=judged)
         except ResultsError as error:
             terminalreporter.write_line(str(error))
+        # Here, because runs that a command starts do without, and rich takes long to import.
+        from rich.console import Console
+
+        from plumbline.reporting.terminal import render_table
+
         render_table(results, Console(file=sys.stdout))
         if over := [benchmark.key for benchmark in results.benchmarks if broken(benchmark)]:
             terminalreporter.write_line(f"failed because of broken budgets: {', '.join(over)}", red=True, bold=True)

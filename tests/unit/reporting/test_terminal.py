@@ -5,7 +5,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from plumbline.reporting import terminal
-from plumbline.reporting.terminal import Progress
+from plumbline.reporting.progress import Progress
 from plumbline.results.schema import CountChange, FunctionTime, Reason, Results, TestOutcome, Verdict
 from tests.support.report_samples import NASTY, benchmark, results, small, unmeasured
 
