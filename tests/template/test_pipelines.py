@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from plumbline.settings_file import load_settings
-from tests.support.documentation import DOCS
+from tests.support.documentation import DOCS, blocks_of
 from tests.support.pipelines import (
     ACTION,
     ARTIFACT,
@@ -22,6 +22,7 @@ from tests.support.pipelines import (
     HISTORY,
     SHARDS,
     check_schema,
+    evaluate,
     job_of_gitlab,
     load,
     rule_of,
@@ -172,6 +173,28 @@ def test_the_action_has_the_steps_of_the_workflow() -> None:
         for name, value in step.get("with", {}).items():
             if name not in ("python-version", "name"):
                 assert same["with"][name] == str(value).replace("env.FOLDER", "inputs.folder") or value is True
+
+
+def test_steps_of_a_load_test(tmp_path: Path) -> None:
+    """The page has one for each kind of workflow. The artifact then has the results of both sessions."""
+    own, with_action = (
+        yaml.safe_load(one.text) for one in blocks_of(DOCS / "how-to" / "load.md") if one.text.startswith("      - ")
+    )
+    workflow = load(GITHUB)
+    job = workflow["jobs"]["performance"]
+    names = [step.get("name") for step in job["steps"]]
+    at = names.index("Measure and judge") + 1
+    assert names[at] == "HTML report"
+    for steps in ([*job["steps"][:at], *own, *job["steps"][at:]], [job["steps"][0], *with_action]):
+        changed = {**workflow, "jobs": {"performance": {**job, "steps": steps}}}
+        (tmp_path / "workflow.yml").write_text(yaml.safe_dump(changed).replace("true:", "on:", 1))
+        check_schema("vendor.github-workflows", tmp_path / "workflow.yml")
+
+    [step] = with_action
+    assert step["with"].keys() <= load(ACTION)["inputs"].keys()
+    assert evaluate(step["if"], {"github": {"event_name": "pull_request"}})
+    [artifact] = [one["with"] for one in steps_of(ACTION) if "upload-artifact" in one.get("uses", "")]
+    assert artifact["overwrite"]
 
 
 @pytest.mark.parametrize(

@@ -31,10 +31,15 @@ def moved(results: Results, runs: Sequence[Run]) -> list[Moved]:
     for one in results.benchmarks:
         tolerance, chain = content.limits(results, one)[0] or _DEFAULT_TOLERANCE, chains[one.key]
         last = [chain[-1]] if chain and has_moved(chain[-1], tolerance, sharing) else []
-        texts = [summary(chain) for _ in last] + _counts(one, runs)
+        counts = _counts(one, runs)
+        texts = [*map(summary, [chain] if last else []), *(count.text for count in counts)]
         if texts:
             size = abs(last[0].level) if last else 0.0
-            found.append((size, Moved(one.key, "; ".join(texts), _bisect(last[0], one) if last else "")))
+            # Commits between which the time grew, or else a count.
+            ranges = [(level.origin, level.commit) for level in last if level.level > 0]
+            ranges += [(count.before, count.since) for count in counts if count.grew]
+            command = bisect_command(one.key, *(commit[:10] for commit in ranges[0])) if ranges else ""
+            found.append((size, Moved(one.key, "; ".join(texts), command)))
     found.sort(key=lambda entry: -entry[0])
     rest = [Moved("", f"and {len(found) - MOST:,} more; the HTML report has all")] if found[MOST:] else []
     return [one for _, one in found[:MOST]] + rest
@@ -58,23 +63,22 @@ def count_moved(name: str, first: float, last: float) -> bool:
     return more(kind, first, last) or more(kind, last, first)
 
 
-def _bisect(level: Level, benchmark: Benchmark) -> str:
-    """Return the command that finds the commit; "" if the benchmark got faster."""
-    if level.level < 0:
-        return ""
-    return bisect_command(benchmark.key, level.origin[:10], level.commit[:10])
+class _Count(NamedTuple):
+    """A count that differs between the oldest and the newest run."""
+
+    text: str  # statements 2 → 51 at 89abcde
+    before: str  # the last commit with another count than the newest one
+    since: str
+    grew: bool
 
 
-def _counts(benchmark: Benchmark, runs: Sequence[Run]) -> list[str]:
-    """statements 2 → 51 at 89abcde"""
-    texts = []
+def _counts(benchmark: Benchmark, runs: Sequence[Run]) -> list[_Count]:
+    found = []
     for name, values in counts_along(runs, keys_of(benchmark)).items():
         first, last = values[0][1], values[-1][1]
         if count_moved(name, first, last):
-            since = values[-1][0]
-            for commit, count in reversed(values):
-                if count_moved(name, count, last):
-                    break
-                since = commit
-            texts.append(f"{name} {first:,.6g} → {last:,.6g} at {since[:7]}")
-    return texts
+            number = max(index for index, (_, count) in enumerate(values) if count_moved(name, count, last))
+            before, since = values[number][0], values[number + 1][0]
+            text = f"{name} {first:,.6g} → {last:,.6g} at {since[:7]}"
+            found.append(_Count(text, before, since, values[number][1] < last and before != since))
+    return found

@@ -91,6 +91,16 @@ def test_what_moved_is_reported_and_drawn(project: Project, capsys: pytest.Captu
     assert 'class="spark"' in page
 
 
+def test_the_commits_between_which_a_count_grew_are_named(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """Commits 2 and 3 are not neighbours: many commits may be pushed at once. The time has not moved."""
+    for number in (1, 2, 3, 4):
+        report(project, run(number, number - 1, change=0.0), html=False, keep=True)
+
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "statements 1 → 5 at 0000000" in printed
+    assert "-s bisect -- 0000000002 0000000003 -k test_a" in printed
+
+
 def test_a_history_that_cannot_be_read_changes_no_verdict(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     """A conflict, another schema: one line each, with file and line. A failed run still fails."""
     folder = project.root / "perf-results/main"

@@ -34,7 +34,7 @@ def request(name):
     answered[name] = time.perf_counter() - now_s
 
 def run(task):
-    loop._arrivals = iter([(0.0, 100.0)])
+    loop._shares.arrivals = iter([(0.0, 100.0, 0.0)])
     gevent.spawn(loop.run, None, "task", task).join()
 
 def row(name):
@@ -129,5 +129,49 @@ for name in ("a", "b"):
     assert late_s >= BUSY_S, late_s
     assert took_s == WAIT_S
 assert row("last")[1] < BUSY_S
+"""
+    )
+
+
+def test_slow_users_get_as_many_arrivals_as_fast_ones() -> None:
+    """Otherwise fewer requests would show that they are slow. The arrivals of users that have ended go to others."""
+    run(
+        """
+class Slow(User):
+    pass
+
+class Fast(User):
+    pass
+
+class Once(User):
+    pass
+
+def pause(user):
+    if isinstance(user, Slow):
+        sleep(BUSY_S)
+
+def work(user):
+    name = type(user).__name__
+    while True:
+        loop.run(user, name, lambda: (request(name), pause(user)))
+        if name == "Once":
+            return
+
+loop.begun.clear()
+users = [kind(loop.environment) for kind in (Slow, Fast, Once) for _ in range(3)]
+for user in users:
+    gevent.spawn(work, user)
+gevent.sleep(0)
+loop.begin({"hosts": [], "windows": [(0.0, 1.2, 200.0, 1)], "part": 0, "parts": 1, "in_s": 0.0, "answer_limit_s": 1.0})
+sent = []
+loop.environment.runner.send_message = lambda name, data: sent.append(data)
+while {} not in sent:
+    gevent.sleep(WAIT_S)
+names = [row[3] for data in sent for row in data.get("requests", ())]
+missed = names.count("")
+slow, fast, once = (names.count(name) for name in ("Slow", "Fast", "Once"))
+assert once == 3, once
+assert missed > 60, missed  # those of slow users
+assert abs(slow + missed - fast) < 60, (slow, missed, fast)
 """
     )

@@ -3,11 +3,11 @@
 Locust loads this file and `plumbline_conductor.py` beside the user's locustfile. Its master sends them to workers on
 other machines, so they import only Locust and the standard library.
 
-Each idle user takes the next arrival and runs one task when it is due. If all users are busy, arrivals wait. A request
-is late by as much as its task, so a server that stalls shows in the times of all requests that were due meanwhile
-(coordinated omission, see Gil Tene, "How NOT to Measure Latency", 2015). A later request of a task is due when the
-answer to the one before has come and the user's own wait is over. If this process wakes the user too late, the request
-is late by that.
+Each idle user takes the next arrival of its class and runs one task when it is due. If all users of a class are busy,
+its arrivals wait. A request is late by as much as its task, so a server that stalls shows in the times of all requests
+that were due meanwhile (coordinated omission, see Gil Tene, "How NOT to Measure Latency", 2015). A later request of a
+task is due when the answer to the one before has come and the user's own wait is over. If this process wakes the user
+too late, the request is late by that.
 """
 
 import contextlib
@@ -17,6 +17,8 @@ import math
 import os
 import random
 import time
+from bisect import insort
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +40,8 @@ NO_ERRORS = (InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopUs
 MOST_TEXT = 300  # characters of an error
 
 hooks: Any = events
-Arrival = tuple[float, float]  # when it is due, and when its window ends, in seconds since the begin
+# When it is due and when its window ends, in seconds since the begin. A random number chooses the class of users.
+Arrival = tuple[float, float, float]
 
 
 def arrivals(windows: Iterable[tuple[float, float, float, int]], part: int, parts: int) -> Iterator[Arrival]:
@@ -49,8 +52,9 @@ def arrivals(windows: Iterable[tuple[float, float, float, int]], part: int, part
     for begin_s, end_s, rate_per_s, seed in windows:
         chance, due_s, number = random.Random(seed), begin_s, 0
         while (due_s := due_s + chance.expovariate(rate_per_s)) < end_s:
+            choice = chance.random()
             if number % parts == part:
-                yield due_s, end_s
+                yield due_s, end_s, choice
             number += 1
 
 
@@ -106,6 +110,46 @@ class Hosts:
         return ""
 
 
+class Shares:
+    """Divides arrivals among the classes of users, by their numbers of users.
+
+    If any free user took the next arrival, fast users would take those of slow ones, whose requests would get rarer.
+    """
+
+    def __init__(self) -> None:
+        self.arrivals: Iterator[Arrival] = iter(())
+        self._classes: list[type] = []  # of all users, in an order that is the same for base and head
+        self._due: defaultdict[type, deque[Arrival]] = defaultdict(deque)
+
+    def join(self, user: Any) -> None:
+        insort(self._classes, type(user), key=repr)
+
+    def leave(self, user: Any) -> None:
+        """Give the arrivals of a class to others after its last user."""
+        self._classes.remove(kind := type(user))
+        if self._classes and kind not in self._classes:
+            for arrival in self._due.pop(kind, ()):
+                self._divide(arrival)
+
+    def next(self, user: Any) -> Arrival | None:
+        """Return the next arrival of a class, None if there are no more."""
+        own = self._due[type(user)]
+        while not own:
+            if (arrival := next(self.arrivals, None)) is None:
+                return None
+            self._divide(arrival)
+        return own.popleft()
+
+    def rest(self) -> Iterator[Arrival]:
+        for own in self._due.values():
+            while own:
+                yield own.popleft()
+        yield from self.arrivals
+
+    def _divide(self, arrival: Arrival) -> None:
+        self._due[self._classes[int(arrival[2] * len(self._classes))]].append(arrival)
+
+
 class Oversleeping:
     """The seconds by which the greenlets of tasks have slept too long since each was last asked."""
 
@@ -159,14 +203,14 @@ class OpenLoop:
         self.rows: dict[str, list[list[Any]]] = {}
         self._clear()
         self._open: dict[Any, Task] = {}  # by greenlet
-        self._arrivals: Iterator[Arrival] = iter(())
+        self._shares = Shares()
         self._begin_s = 0.0
 
     def begin(self, plan: dict[str, Any]) -> None:
         """Begin in `in_s` seconds."""
         self.hosts.allow(plan["hosts"])
         windows = [tuple(window) for window in plan["windows"]]
-        self._arrivals = arrivals(windows, plan["part"], plan["parts"])
+        self._shares.arrivals = arrivals(windows, plan["part"], plan["parts"])
         self._begin_s = time.perf_counter() + plan["in_s"]
         self.begun.set()
         gevent.spawn(self._tick)
@@ -174,10 +218,13 @@ class OpenLoop:
 
     def run(self, user: Any, name: str, task: Any) -> None:
         """Run a task when the next arrival is due."""
-        self.ready.add(user)
-        self.begun.wait()
         me = gevent.getcurrent()
-        due_s, waited = self._take()
+        if user not in self.ready:
+            self.ready.add(user)
+            self._shares.join(user)
+            me.link(lambda _: self._leave(user))
+        self.begun.wait()
+        due_s, waited = self._take(user)
         self._open[me] = current = Task(name, due_s)
         try:
             gevent.sleep(max(0.0, due_s - self._now_s()))
@@ -227,8 +274,13 @@ class OpenLoop:
     def _now_s(self) -> float:
         return time.perf_counter() - self._begin_s
 
-    def _take(self) -> tuple[float, bool]:
-        for due_s, end_s in self._arrivals:
+    def _leave(self, user: Any) -> None:
+        self.ready.discard(user)
+        self._shares.leave(user)
+
+    def _take(self, user: Any) -> tuple[float, bool]:
+        while arrival := self._shares.next(user):
+            due_s, end_s, _ = arrival
             now_s = self._now_s()
             if now_s >= end_s:
                 self._missed(due_s, end_s)
@@ -255,8 +307,8 @@ class OpenLoop:
             if now_s > sent_s + FLUSH_S:
                 sent_s = now_s
                 self._send()
-        for arrival in self._arrivals:
-            self._missed(*arrival)
+        for due_s, window_end_s, _ in self._shares.rest():
+            self._missed(due_s, window_end_s)
         for task in self._open.values():
             if task.late_s is None:
                 self._missed(task.due_s, end_s)
