@@ -102,9 +102,8 @@ whole = list(arrivals(windows, 0, 1))
 parts = [list(arrivals(windows, part, 3)) for part in range(3)]
 assert sorted(sum(parts, [])) == whole
 assert max(map(len, parts)) - min(map(len, parts)) <= 2
-assert not [due for due, _ in whole if 100 <= due < 150]
-gaps = [after[0] - before[0] for before, after in zip(whole, whole[1:])]
-print(len([due for due, _ in whole if due < 100]), len([due for due, _ in whole if due > 150]))
+assert not [due for due, *_ in whole if 100 <= due < 150]
+print(len([due for due, *_ in whole if due < 100]), len([due for due, *_ in whole if due > 150]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     first, second = map(int, done.stdout.split())
