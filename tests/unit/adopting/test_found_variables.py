@@ -238,6 +238,24 @@ def test_reads_that_need_no_value(search: Search, line: str) -> None:
     assert variables(search, line) == {}
 
 
+@pytest.mark.parametrize(
+    ("file", "name", "template"),
+    [
+        ("mail_queue/main.py", "MAIL_QUEUE_DB_HOST", "{postgres.host}"),
+        ("src/s3_files/main.py", "S3_FILES_REDIS_URL", "{redis.url}"),
+        ("contest/main.py", "LATEST_DB_HOST", "{postgres.host}"),
+        ("mail_queue/main.py", "MAIL_DB_HOST", None),
+        ("mongo/main.py", "MONGO_DB_HOST", None),
+    ],
+)
+def test_the_name_of_the_package_is_no_server(search: Search, file: str, name: str, template: str | None) -> None:
+    packages = "fastapi\nasyncpg\nredis\n"
+
+    found = search({file: f'{APP}\nimport os\nos.getenv("{name}")\n', "requirements.txt": packages})
+
+    assert [one.template for one in found.variables] == ([template] if template else [])
+
+
 def test_only_what_the_application_imports_counts(search: Search) -> None:
     assert variables(search, "", tools_slash_deploy__py='import os\nos.environ["DATABASE_PASSWORD"]') == {}
 

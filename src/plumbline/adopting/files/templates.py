@@ -28,7 +28,7 @@ AMQP = re.compile(r"((?:py)?amqp)s?://")
 OF_RABBITMQ = {"user": "guest", "password": "guest", "database": "/"}
 OTHERS = re.compile(  # servers and services that have such parts too
     r"MONGO|MYSQL|MARIA|RABBIT|AMQP|RMQ|KAFKA|ELASTIC|OPENSEARCH|SMTP|E?MAIL|S3|MINIO|AWS|SENTRY|CLICKHOUSE|CASSANDRA|NATS"
-    r"|SQLITE|TEST|LDAP|NEO4J|QDRANT|MEMCACHE|FTP|PGADMIN|ADMINER|FLOWER|INFLUX|ORACLE|MSSQL|DYNAMO|SUPABASE"
+    r"|SQLITE|(?<![A-Z])(PY|UNIT)?TEST|LDAP|NEO4J|QDRANT|MEMCACHE|FTP|PGADMIN|ADMINER|FLOWER|INFLUX|ORACLE|MSSQL|DYNAMO|SUPABASE"
 )
 ENGINES = r"^(sqlite3?|postgres(ql)?|mysql|mariadb)$"
 REFUSED = re.compile(
@@ -74,7 +74,7 @@ def place_of(read: Read, values: list[str], servers: set[str]) -> Place | None:
     tokens = _tokens(read.name)
     server_found = _server(tokens, read, servers)
     part = PARTS.get(tokens[-1]) if tokens else None
-    others = None if server_found == "rabbitmq" else OTHERS.search(read.name)
+    others = None if server_found == "rabbitmq" else OTHERS.search(_without_package(read))
     if not server_found or others or (REPLICAS & set(tokens) and not read.required):
         return None
     if server_found != "postgres" and (part == "database" and tokens[-1] == "NAME"):
@@ -194,6 +194,12 @@ def mode(read: Read, example: str) -> str:
     if MODE_NAME.fullmatch(read.name) and LOCAL_MODE.fullmatch(example):
         return example if (read.default or "").lower() != example.lower() else ""
     return ""
+
+
+def _without_package(read: Read) -> str:
+    """Return the name of a variable without that of the package that reads it, which may be mail_queue."""
+    package = read.seen.removeprefix("src/").partition("/")[0].upper()
+    return read.name if OTHERS.fullmatch(package) else read.name.upper().removeprefix(f"{package}_")
 
 
 def _tokens(name: str) -> list[str]:
