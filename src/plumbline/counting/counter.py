@@ -30,6 +30,7 @@ from plumbline.counting.memory import MemoryReader
 from plumbline.counting.postgres_statements import PostgresStatements
 from plumbline.counting.probes import ProbeSource, Reader, probed_in
 from plumbline.counting.redis_commands import RedisCommands
+from plumbline.counting.rest import Rest
 from plumbline.counting.sockets import SocketSource, SocketWatch, peers_of
 from plumbline.results.schema import Counts
 from plumbline.services.services import Services
@@ -123,10 +124,12 @@ class Counter:
                 self._note(f"{what} can't be counted: this run did not start the server")
         self._redis = RedisCommands(redis, self._note) if redis and redis.can_be_counted() else None
         self._postgres = PostgresStatements(postgres, self._note) if postgres and postgres.can_be_counted() else None
+        self._rest = Rest(self._watch, self._note)
         self._calls, self._memory = (
-            ProbeSource(readers, services.probes, services.own_folders, self._note) for readers in (CALLS, MEMORY)
+            ProbeSource(readers, services.probes, services.own_folders, self._note, self._rest.wait)
+            for readers in (CALLS, MEMORY)
         )
-        self._holds = LoopHolds(services.probes, services.own_folders)
+        self._holds = LoopHolds(services.probes, services.own_folders, self._rest.wait)
         self._is_compared = is_compared
         self._counts_memory = memory and services.counts.memory
 
@@ -152,10 +155,11 @@ class Counter:
         }
         sockets = SocketSource(self._watch, names) if self._watch else None
         round_ = Round(self._note, left)
-        # The sockets last: they must not see the requests of the other sources. Calls are counted in the last rounds,
-        # because that slows Python down.
+        self._rest.names = names if self._services.code_under_test() else {}
+        # The servers' own counts before the sockets, which must not see their requests. Probes are left first: they
+        # wait for the code under test. Calls are counted in the last rounds, because that slows Python down.
         inside = self._calls if self._is_compared else self._holds
-        round_.begin(*(source for source in (self._redis, inside, sockets) if source is not None))
+        round_.begin(*(source for source in (self._redis, sockets, inside) if source is not None))
         families: list[str] = []
         watched: list[Source] = []
         try:
@@ -237,6 +241,7 @@ def counts_of(ended: Sequence[tuple[Source, Sequence[Numbers]]], operations: int
                 counts.varying[name] = values
         if isinstance(source, PostgresStatements):
             counts.plans.update(source.plans)
+            counts.unread.extend(source.unread)
         if isinstance(source, ProbeSource):
             for name, sites in source.sites.items():
                 counts.sites[name] = [replace(one, count=one.count / divisor(name, operations)) for one in sites]
@@ -255,4 +260,5 @@ def merged(one: Counts, other: Counts) -> Counts:
         one.families + other.families,
         {**one.sites, **other.sites},
         {**one.plans, **other.plans},
+        one.unread + other.unread,
     )

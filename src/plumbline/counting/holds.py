@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from plumbline.counting.families import Numbers
-from plumbline.counting.probes import TEST, ProbedProcesses
+from plumbline.counting.probes import TEST, ProbedProcesses, Wait
 from plumbline.results.schema import LoopHold
 
 PROBE = "holds"
@@ -13,11 +13,11 @@ PROBE = "holds"
 class LoopHolds:
     """A source that counts nothing, and finds the longest hold of all rounds."""
 
-    def __init__(self, folder: Path, own_folders: Sequence[str]) -> None:
+    def __init__(self, folder: Path, own_folders: Sequence[str], wait: Wait = lambda _: None) -> None:
         """See `ProbedProcesses`."""
         self.families: list[str] = []
         self.longest: LoopHold | None = None  # of the last pass; None without one
-        self._processes = ProbedProcesses([PROBE], folder, own_folders)
+        self._processes = ProbedProcesses([PROBE], folder, own_folders, wait)
         self._unknown = ""  # why it can't be measured
 
     def begin(self) -> None:

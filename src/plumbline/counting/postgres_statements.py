@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # an optional package
     import asyncpg
 
 LIMIT_S = 3.0
+MOST_UNREAD = 5  # statements that cannot be executed again: after that, none is
+UNCOUNTED = "some SQL statements weren't counted: "
 LIMITS_MS = {"statement_timeout": "1000", "lock_timeout": "200"}
 RELOAD_S = 0.001
 LOGGING = "SELECT current_setting('log_min_duration_statement'), current_setting('autovacuum')"
@@ -62,6 +64,7 @@ class PostgresStatements:
 
     def __init__(self, service: Service, note: Callable[[str], None]) -> None:
         self.families = [STATEMENTS, ROWS, BUFFERS]
+        self.unread: list[str] = []  # statements whose rows and buffers could not be counted
         self._service = service
         self._note = note
         self._thread, self._runner = ThreadPoolExecutor(1), asyncio.Runner()
@@ -73,6 +76,7 @@ class PostgresStatements:
 
     def begin(self) -> None:
         self.families = [STATEMENTS, ROWS, BUFFERS]
+        self.unread = []
         self._marks = []
         self._read, self._plans, self._functions = {}, {}, None
         with contextlib.suppress(CannotCount):
@@ -104,7 +108,7 @@ class PostgresStatements:
         log = self._service.log_since(self._marks[0], self._marks[-1], LIMIT_S)
         parts = between(of_database(log, self._service.address.database), self._marks)
         if not parts:
-            raise CannotCount("some SQL statements weren't counted: PostgreSQL's log doesn't show them")
+            raise CannotCount(f"{UNCOUNTED}PostgreSQL's log doesn't show them")
         return [self._numbers(part) for part in parts[::2]]
 
     @property
@@ -138,14 +142,17 @@ class PostgresStatements:
                 kinds.setdefault((normalised(one.text), normalised(one.prepared)), []).append(one)
         for (label, prepared), alike in kinds.items():
             try:
-                if ROWS in self.families and self._reads_tables(alike[-1]):
+                if ROWS in self.families and label not in self.unread and self._reads_tables(alike[-1]):
                     read = self._read_by(alike[-1])
                     for kind, each in zip(READS, (read.rows, read.buffers), strict=True):
                         numbers[f"{kind} {label}"] = numbers.get(f"{kind} {label}", 0.0) + len(alike) * each
                     self._plans.setdefault(prepared or label, set()).add(read.plan)
             except CannotCount as error:
-                self.families = [STATEMENTS]
-                self._note(f"the rows and buffers read by {label} can't be counted: {error}")
+                self.unread.append(label)
+                if len(self.unread) == MOST_UNREAD:
+                    self.families = [STATEMENTS]
+                reason = str(error).removeprefix(UNCOUNTED)
+                self._note(f"the rows and buffers read by {label} can't be counted: {reason}")
         return {name: count for name, count in numbers.items() if count and family(name) in self.families}
 
     def _reads_tables(self, one: Executed) -> bool:
@@ -199,6 +206,4 @@ class PostgresStatements:
         try:
             return self._thread.submit(self._runner.run, answer()).result()
         except client_errors("postgres") as error:
-            raise CannotCount(
-                f"some SQL statements weren't counted: {str(error) or f'no answer within {LIMIT_S:g} s'}"
-            ) from None
+            raise CannotCount(UNCOUNTED + (str(error) or f"no answer within {LIMIT_S:g} s")) from None

@@ -16,6 +16,7 @@ END_LIMIT_S = 60.0  # a probe may have to evaluate what it has recorded
 TEST = "test"  # the name of the test's process
 
 T = TypeVar("T")
+Wait = Callable[[Callable[[], bool]], None]
 
 
 class Ended(CannotCount):
@@ -74,11 +75,18 @@ class Process:
 class ProbedProcesses:
     """The probes of all processes during one pass."""
 
-    def __init__(self, names: Sequence[str], folder: Path, own_folders: Sequence[str]) -> None:
-        """`names` are of PROBES. `folder` has the sockets of the processes; `own_folders` the project's own code."""
+    def __init__(
+        self, names: Sequence[str], folder: Path, own_folders: Sequence[str], wait: Wait = lambda _: None
+    ) -> None:
+        """`names` are of PROBES. `folder` has the sockets of the processes; `own_folders` the project's own code.
+
+        `wait` returns when the code under test has ended its work for a block. It gets a function that returns whether
+        one of these processes still works.
+        """
         self._names = names
         self._folder = folder
         self._own = Probes(own_folders)
+        self._wait = wait
         self._processes: list[Process] = []
         self._paths: list[Path] | None = None  # of the processes' sockets; None outside of a pass
         self.rounds: list[dict[str, list[tuple[str, Any]]]] = []  # by probe: each process with what was found there
@@ -124,6 +132,7 @@ class ProbedProcesses:
 
     def leave(self) -> None:
         found = [(TEST, self._own.leave())]
+        self._wait(lambda: any(works for _, works in self._ask_all("working")))
         found += self._ask_all("leave")
         self.rounds.append({name: [*_of_probe(found, name)] for name in self._names})
 
@@ -182,14 +191,19 @@ class ProbeSource:
     """A source of counts that asks probes in all processes."""
 
     def __init__(
-        self, readers: Mapping[str, Reader], folder: Path, own_folders: Sequence[str], note: Callable[[str], None]
+        self,
+        readers: Mapping[str, Reader],
+        folder: Path,
+        own_folders: Sequence[str],
+        note: Callable[[str], None],
+        wait: Wait = lambda _: None,
     ) -> None:
-        """`readers` by the name of the probe; `note` is called if a probe can't be used."""
+        """`readers` by the name of the probe; `note` is called if a probe can't be used. See ProbedProcesses."""
         self.families: list[str] = []
         self.sites: dict[str, list[CallSite]] = {}  # by count: of the last round, after `end`
         self._readers = readers
         self._note = note
-        self._processes = ProbedProcesses([*readers], folder, own_folders)
+        self._processes = ProbedProcesses([*readers], folder, own_folders, wait)
 
     def begin(self) -> None:
         self._processes.begin()

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from plumbline.counting.families import BUFFERS, CPU, family, same_count
+from plumbline.counting.families import BUFFERS, CPU, ROWS, family, same_count
 from plumbline.judging.baseline_check import differences
 from plumbline.measuring.statistics import log_spread
 from plumbline.project import nox_command
@@ -186,7 +186,8 @@ def _merge_counts(found: list[Benchmark]) -> dict[str, Any]:
             varying[name] = values
     counted = [one for one in found[0].counted if all(one in benchmark.counted for benchmark in found)]
     plans = {one: plan for one, plan in found[0].plans.items() if all(each.plans.get(one) == plan for each in found)}
-    return {"counts": counts, "counts_varying": varying, "counted": counted, "plans": plans}
+    unread = sorted({one for benchmark in found for one in benchmark.unread})
+    return {"counts": counts, "counts_varying": varying, "counted": counted, "unread": unread, "plans": plans}
 
 
 def keep_uncounted(old: Results, new: Results) -> Results:
@@ -203,6 +204,7 @@ def keep_uncounted(old: Results, new: Results) -> Results:
                 counts_varying={**_of_families(known.counts_varying, gone), **benchmark.counts_varying},
                 counted=[*benchmark.counted, *gone],
                 plans=known.plans if BUFFERS in gone else benchmark.plans,
+                unread=known.unread if ROWS in gone else benchmark.unread,
             )
         kept.append(benchmark)
     return msgspec.structs.replace(new, benchmarks=kept)

@@ -68,6 +68,8 @@ def compare_counts(
     for name in sorted(before.keys() | after.keys()):
         if not (family(name) in old.families and family(name) in new.families):
             continue
+        if kind_of(name) in READS and _may_be_unread(name, old, new):
+            continue
         if is_memory(name) and not same_python:
             continue
         then, now = before.get(name, 0.0), after.get(name, 0.0)
@@ -154,6 +156,7 @@ def counts_of(benchmark: Benchmark) -> Counts:
         [*benchmark.counted],
         {name: [*sites] for name, sites in benchmark.count_sites.items()},
         {**benchmark.plans},
+        [*benchmark.unread],
     )
 
 
@@ -200,6 +203,15 @@ def grown_count(base: Counts, head: Counts) -> GrownCount | None:
 def figure_of(counts: Counts, name: str) -> float:
     """Return a count, or the sum of all counts of this kind. A count that varies has its smallest value."""
     return sum(value for one, value in _smallest(counts).items() if name in (one, kind_of(one)))
+
+
+def _may_be_unread(name: str, old: Counts, new: Counts) -> bool:
+    """Return whether a side could not count what a statement reads, or what one reads that may be in its place."""
+    _, _, statement = name.partition(" ")
+    return any(
+        statement in one.unread or (bool(one.unread) and name not in one.same and name not in one.varying)
+        for one in (old, new)
+    )
 
 
 def _python(environment: Environment) -> tuple[str, str, str]:

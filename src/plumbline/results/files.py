@@ -24,7 +24,7 @@ _MATCHED = {
     *("keys", "settings_hash", "divided_by"),
     *("key", "renamed_from", "subjects", "name", "file", "where", "collected_files", "deselected", "app_elsewhere"),
     *("environment", "profile", "created", "baseline", "baseline_commit", "baseline_created"),
-    *("verdict", "kind", "outcome", "unit", "source_hash", "counts_varying", "counted"),
+    *("verdict", "kind", "outcome", "unit", "source_hash", "counts_varying", "counted", "unread"),
 }
 _NOT_KEPT = ("tests", "collected_files", "deselected", "base_differences", "service_lines", "problems")
 

@@ -267,6 +267,7 @@ class Benchmark(Struct, frozen=True, omit_defaults=True):
     counts: Mapping[str, float]  # counts per operation, by name; if a name is missing, see `counted`
     counts_varying: Mapping[str, Sequence[float]] = {}  # the values of counts that vary between rounds or processes
     counted: Sequence[str] = []  # measured families of counts, such as `redis.command`; their missing counts are 0
+    unread: Sequence[str] = []  # SQL statements whose rows and buffers could not be counted
     count_changes: Sequence[CountChange] = []  # differences from the base or the baseline
     count_sites: Mapping[str, Sequence[CallSite]] = {}  # where each count came from, by name; not kept in a baseline
     plans: Mapping[str, str] = {}  # PostgreSQL's plan of each statement that reads tables: one line for each node
@@ -424,4 +425,5 @@ class Counts(Struct, frozen=True):
     families: list[str] = []  # families that could be counted; a missing name of these is 0
     sites: dict[str, list[CallSite]] = {}  # by name: where it came from, the most frequent first
     plans: dict[str, str] = {}  # of SQL statements, if the same in all rounds
+    unread: list[str] = []  # SQL statements whose rows and buffers could not be counted
     loop_hold: LoopHold | None = None  # the longest; None if it was not measured

@@ -367,6 +367,7 @@ class Recorder:
             counts=measure.counts.same,
             counts_varying=measure.counts.varying,
             counted=measure.counts.families,
+            unread=measure.counts.unread,
             count_sites=measure.counts.sites,
             plans=measure.counts.plans,
             loop_hold=measure.counts.loop_hold,

@@ -373,6 +373,21 @@ async def test_an_application(counter: Counter, served: Services) -> None:
         assert found["SELECT n FROM line WHERE n = $1"] == at("thread", "lines", 3, file="app.py", process="app")
 
 
+async def test_a_background_task(counter: Counter, served: Services) -> None:
+    """What an application does after its answer belongs to the round, too."""
+    assert served.app is not None
+    async with httpx.AsyncClient(base_url=served.app.address.url, trust_env=False) as client:
+
+        async def get() -> None:
+            (await client.get("/mailed")).raise_for_status()
+
+        counts = await count(counter, get)
+    assert counts.same["redis.command INCRBY"] == 20
+    assert statements(counts)["SELECT n FROM line WHERE id = $1"] == at(
+        "mail", "mail", 20, file="app.py", process="app"
+    )
+
+
 async def test_a_process_that_is_forked_during_a_pass(counter: Counter, served: Services) -> None:
     """Its drivers are as they were: nobody asks it in this pass."""
     assert served.app is not None

@@ -409,6 +409,29 @@ def test_each_statement_may_read_no_more(old: dict[str, float], new: dict[str, f
     assert gated(old, new) == names
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "old_unread", "new_unread", "names"),
+    [
+        ({"A": 1}, {"A": 9}, ["B"], ["B"], ["A"]),  # another one can't be counted
+        ({}, {"B": 9}, ["B"], [], []),  # it could not be counted before
+        ({}, {"A": 9}, ["B"], [], []),  # it may be in the place of one that could not
+        ({"A": 1}, {}, [], ["A"], []),
+    ],
+)
+def test_reads_that_could_not_be_counted_are_not_compared(
+    old: dict[str, float], new: dict[str, float], old_unread: list[str], new_unread: list[str], names: list[str]
+) -> None:
+    sides = (
+        Counts(
+            {f"postgres.rows_read {one}": rows for one, rows in reads.items()},
+            families=["postgres.rows_read"],
+            unread=unread,
+        )
+        for reads, unread in ((old, old_unread), (new, new_unread))
+    )
+    assert [one.name.partition(" ")[2] for one in compare_counts(*sides)] == names
+
+
 def test_reads_that_come_with_more_executions_are_left_out() -> None:
     """An N+1 reads one row each. A statement that also reads more each time is listed."""
     changes = changed(counted(reads(A=(1, 1, 3), B=(1, 1, 3))), counted(reads(A=(51, 51, 153), B=(2, 2_000, 286))))

@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,23 @@ def running_loops() -> list[Any]:
         of_parents = {id(loop) for pid, loops in _known.items() if pid != os.getpid() for loop in loops}
         known = _known[os.getpid()] = [loop for loop in loops if id(loop) not in of_parents and loop.is_running()]
     return known
+
+
+class Tasks:
+    """Tells whether tasks that have begun since `note` still run, as those of a request with background tasks do."""
+
+    def __init__(self) -> None:
+        self._before: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def note(self) -> None:
+        self._before = weakref.WeakSet(_running_tasks())
+
+    def are_running(self) -> bool:
+        return any(one not in self._before for one in _running_tasks())
+
+
+def _running_tasks() -> list[Any]:
+    return [one for loop in running_loops() for one in sys.modules["asyncio"].all_tasks(loop)]
 
 
 def in_thread_of(loop: Any, function: Callable[[], object]) -> None:

@@ -58,6 +58,7 @@ class Probes:
     def __init__(self, folders: Sequence[str]) -> None:
         self._folders = folders
         self._probes: dict[str, Probe] = {}
+        self._tasks = _import("plumbline_loops").Tasks()
 
     def begin(self, names: Sequence[str]) -> dict[str, str]:
         """Begin a pass. Return by name why a probe cannot be used here."""
@@ -72,9 +73,17 @@ class Probes:
                 failed[name] = str(error) or type(error).__name__
         return failed
 
+    def note_tasks(self) -> None:
+        """Note the tasks that run before a block. See `are_working`."""
+        self._tasks.note()
+
     def enter(self) -> None:
         for probe in self._probes.values():
             probe.enter()
+
+    def are_working(self) -> bool:
+        """Return whether a task that has begun since `note_tasks` still runs."""
+        return bool(self._tasks.are_running())
 
     def leave(self) -> dict[str, Any]:
         """Return what each probe has found, by name."""
@@ -94,13 +103,17 @@ class Probes:
 
 def _class_of(name: str) -> Callable[[Sequence[str]], Probe]:
     module, owner = PROBES[name]
+    kind: Callable[[Sequence[str]], Probe] = getattr(_import(module), owner)
+    return kind
+
+
+def _import(module: str) -> Any:
     folder = str(Path(__file__).parent)
     sys.path.insert(0, folder)  # for what the module imports from this folder
     try:
-        kind: Callable[[Sequence[str]], Probe] = getattr(importlib.import_module(module), owner)
+        return importlib.import_module(module)
     finally:
         sys.path.remove(folder)
-    return kind
 
 
 def answer(probes: Probes, question: Mapping[str, Any]) -> Any:
@@ -109,7 +122,10 @@ def answer(probes: Probes, question: Mapping[str, Any]) -> Any:
         case "begin":
             return probes.begin(question["names"])
         case "enter":
+            probes.note_tasks()
             return probes.enter()
+        case "working":
+            return probes.are_working()
         case "leave":
             return probes.leave()
     return probes.end()

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import asyncpg
 import psycopg
-from fastapi import Depends, FastAPI
+from fastapi import BackgroundTasks, Depends, FastAPI
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -51,6 +51,18 @@ async def orders() -> int:
     async with state["pool"].acquire() as found:
         await Repository(found).all()
     return int(await state["redis"].incr("orders"))  # served redis
+
+
+@app.get("/mailed")
+async def mailed(tasks: BackgroundTasks) -> None:
+    tasks.add_task(mail)
+
+
+async def mail() -> None:
+    for number in range(20):
+        async with state["pool"].acquire() as found:
+            await found.fetchval("SELECT n FROM line WHERE id = $1", number)  # mail
+        await state["redis"].incr("mails")
 
 
 @app.get("/forked")
