@@ -14,7 +14,9 @@ from locust.env import Environment
 from time import sleep  # as a locustfile may import it
 import gevent
 from gevent.pool import Group
-from plumbline_open_loop import OpenLoop
+from locust import SequentialTaskSet, TaskSet
+from locust.user.task import DefaultTaskSet
+from plumbline_open_loop import Arrival, OpenLoop, arrivals, chooser, remembered
 
 WAIT_S, BUSY_S = 0.05, 0.3
 
@@ -34,8 +36,8 @@ def request(name):
     answered[name] = time.perf_counter() - now_s
 
 def run(task):
-    loop._shares.arrivals = iter([(0.0, 100.0, 0.0)])
-    gevent.spawn(loop.run, None, "task", task).join()
+    loop._shares.arrivals = iter([Arrival(0.0, 100.0, 0.0, 0.0)])
+    gevent.spawn(loop.run, None, lambda _: task, lambda task: task()).join()
 
 def row(name):
     return next(one for one in loop.rows["requests"] if one[3] == name)
@@ -153,7 +155,7 @@ def pause(user):
 def work(user):
     name = type(user).__name__
     while True:
-        loop.run(user, name, lambda: (request(name), pause(user)))
+        loop.run(user, lambda _: name, lambda name: (request(name), pause(user)))
         if name == "Once":
             return
 
@@ -173,5 +175,55 @@ slow, fast, once = (names.count(name) for name in ("Slow", "Fast", "Once"))
 assert once == 3, once
 assert missed > 60, missed  # those of slow users
 assert abs(slow + missed - fast) < 60, (slow, missed, fast)
+"""
+    )
+
+
+def test_base_and_head_get_the_same_tasks_with_their_weights() -> None:
+    """But tasks of a sequence, or that the locustfile has chosen itself, stay as they are."""
+    run(
+        """
+class Nested(TaskSet):
+    pass
+
+def often(user): ...
+def rarely(user): ...
+
+class Buyer(User):
+    tasks = {often: 3, rarely: 1, Nested: 1}
+
+class Own(TaskSet):
+    tasks = [often, rarely]
+
+    def get_next_task(self):
+        super().get_next_task()
+        return rarely
+
+class Steps(SequentialTaskSet):
+    tasks = [often, rarely]
+
+for owner in (TaskSet, DefaultTaskSet):
+    owner.get_next_task = remembered(owner.get_next_task)
+numbers = [arrival.task for arrival in arrivals([(0.0, 20.0, 50.0, 1)], 0, 1)]
+
+def chosen(tasks):
+    found = []
+    for number in numbers:
+        task = tasks.get_next_task()
+        if task is not Nested:
+            found.append((number, chooser(tasks, task)(number)))
+    return found
+
+buyer = Buyer(loop.environment)
+base, head = (dict(chosen(DefaultTaskSet(buyer))) for _ in range(2))
+both = base.keys() & head.keys()
+assert len(both) > 400
+assert [base[number] for number in both] == [head[number] for number in both]
+assert abs(len([one for one in base.values() if one is often]) / len(base) - 0.75) < 0.08
+assert {task for _, task in chosen(Own(buyer))} == {rarely}
+assert [task for _, task in chosen(Steps(buyer))][:4] == [often, rarely] * 2
+tasks = DefaultTaskSet(buyer)
+tasks.get_next_task()
+assert chooser(tasks, tasks.interrupt)(0.5) == tasks.interrupt
 """
     )

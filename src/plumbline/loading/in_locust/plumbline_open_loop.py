@@ -22,7 +22,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import gevent
@@ -40,8 +40,16 @@ NO_ERRORS = (InterruptTaskSet, RescheduleTask, RescheduleTaskImmediately, StopUs
 MOST_TEXT = 300  # characters of an error
 
 hooks: Any = events
-# When it is due and when its window ends, in seconds since the begin. A random number chooses the class of users.
-Arrival = tuple[float, float, float]
+
+
+class Arrival(NamedTuple):
+    """When a task begins. Times are in seconds since the begin. Base and head get the same arrivals."""
+
+    due_s: float
+    window_end_s: float
+    # Random numbers from 0 to 1, which choose a class of users, and one of its tasks.
+    user: float
+    task: float
 
 
 def arrivals(windows: Iterable[tuple[float, float, float, int]], part: int, parts: int) -> Iterator[Arrival]:
@@ -52,9 +60,9 @@ def arrivals(windows: Iterable[tuple[float, float, float, int]], part: int, part
     for begin_s, end_s, rate_per_s, seed in windows:
         chance, due_s, number = random.Random(seed), begin_s, 0
         while (due_s := due_s + chance.expovariate(rate_per_s)) < end_s:
-            choice = chance.random()
+            arrival = Arrival(due_s, end_s, chance.random(), chance.random())
             if number % parts == part:
-                yield due_s, end_s, choice
+                yield arrival
             number += 1
 
 
@@ -147,7 +155,7 @@ class Shares:
         yield from self.arrivals
 
     def _divide(self, arrival: Arrival) -> None:
-        self._due[self._classes[int(arrival[2] * len(self._classes))]].append(arrival)
+        self._due[self._classes[int(arrival.user * len(self._classes))]].append(arrival)
 
 
 class Oversleeping:
@@ -216,22 +224,24 @@ class OpenLoop:
         gevent.spawn(self._tick)
         gevent.spawn(self._report, windows[-1][1], plan["answer_limit_s"])
 
-    def run(self, user: Any, name: str, task: Any) -> None:
-        """Run a task when the next arrival is due."""
+    def run(self, user: Any, choose: Callable[[float], Any], execute: Callable[[Any], None]) -> None:
+        """Run a task when the next arrival is due. `choose` gets the arrival's random number, and returns the task."""
         me = gevent.getcurrent()
         if user not in self.ready:
             self.ready.add(user)
             self._shares.join(user)
             me.link(lambda _: self._leave(user))
         self.begun.wait()
-        due_s, waited = self._take(user)
+        arrival, waited = self._take(user)
+        due_s, task = arrival.due_s, choose(arrival.task)
+        name = getattr(task, "__name__", "task")
         self._open[me] = current = Task(name, due_s)
         try:
             gevent.sleep(max(0.0, due_s - self._now_s()))
             current.late_s = late_s = self._now_s() - due_s
             self.rows["arrivals"].append([due_s, late_s, waited])
             self.overslept.pop()  # it is part of `late_s`
-            task()
+            execute(task)
         except NO_ERRORS:
             raise
         except Exception as error:
@@ -278,14 +288,12 @@ class OpenLoop:
         self.ready.discard(user)
         self._shares.leave(user)
 
-    def _take(self, user: Any) -> tuple[float, bool]:
+    def _take(self, user: Any) -> tuple[Arrival, bool]:
         while arrival := self._shares.next(user):
-            due_s, end_s, _ = arrival
             now_s = self._now_s()
-            if now_s >= end_s:
-                self._missed(due_s, end_s)
-                continue
-            return due_s, now_s > due_s
+            if now_s < arrival.window_end_s:
+                return arrival, now_s > arrival.due_s
+            self._missed(arrival.due_s, arrival.window_end_s)
         Event().wait()  # until Locust ends
         raise AssertionError
 
@@ -307,8 +315,8 @@ class OpenLoop:
             if now_s > sent_s + FLUSH_S:
                 sent_s = now_s
                 self._send()
-        for due_s, window_end_s, _ in self._shares.rest():
-            self._missed(due_s, window_end_s)
+        for arrival in self._shares.rest():
+            self._missed(arrival.due_s, arrival.window_end_s)
         for task in self._open.values():
             if task.late_s is None:
                 self._missed(task.due_s, end_s)
@@ -334,6 +342,29 @@ def report_ready(loop: OpenLoop) -> None:
         gevent.sleep(4 * POLL_S)
 
 
+def remembered(original: Any) -> Any:
+    """Return a method of a TaskSet that remembers the task that Locust has chosen at random."""
+
+    def get_next_task(tasks: Any) -> Any:
+        tasks.plumbline_random = original(tasks)
+        return tasks.plumbline_random
+
+    return get_next_task
+
+
+def chooser(tasks: Any, task: Any) -> Callable[[float], Any]:
+    """Return what chooses a task by a number from 0 to 1: always `task`, unless Locust has chosen it at random.
+
+    Base and head so get the same tasks, as far as a locustfile leaves the choice to Locust.
+    """
+    is_random = type(tasks).get_next_task in (TaskSet.get_next_task, DefaultTaskSet.get_next_task)
+    if not is_random or task is not getattr(tasks, "plumbline_random", None):
+        return lambda _: task
+    every = tasks.user.tasks if isinstance(tasks, DefaultTaskSet) else tasks.tasks
+    several = [one for one in every if not (isinstance(one, type) and issubclass(one, TaskSet))]
+    return lambda choice: several[int(choice * len(several))]
+
+
 def take_over(environment: Any, **_: Any) -> None:
     """Replace the pace of all users by arrivals."""
     runner = environment.runner
@@ -356,12 +387,13 @@ def take_over(environment: Any, **_: Any) -> None:
             if isinstance(task, type) and issubclass(task, TaskSet):
                 original(tasks, task)  # its tasks are paced
             else:
-                loop.run(tasks.user, getattr(task, "__name__", "task"), lambda: original(tasks, task))
+                loop.run(tasks.user, chooser(tasks, task), lambda chosen: original(tasks, chosen))
 
         return execute_task
 
     for owner in (TaskSet, DefaultTaskSet):
         owner.execute_task = paced(owner.execute_task)  # type: ignore[method-assign]
+        owner.get_next_task = remembered(owner.get_next_task)  # type: ignore[method-assign]
     waits: Any = TaskSet.wait
 
     def wait(tasks: TaskSet) -> None:
