@@ -187,6 +187,19 @@ def test_a_generator_that_stops_for_500_ms_is_not_the_fault_of_the_application(s
     assert results(shop)["sides"][0]["stages"][0]["max_ms"] > 400
 
 
+def test_an_application_that_dies_makes_the_run_invalid(shop: Repository) -> None:
+    """Nothing is known about its times, although most requests fail from then on."""
+    dies = "        seen.add(len(seen))\n        if len(seen) == 20:\n            os._exit(7)\n"
+    sleep = "        await asyncio.sleep(PAUSE_S)\n"
+    shop.write({"shop.py": APP.replace(sleep, dies + sleep)})
+    limits = "rate_per_s = 20\nduration_s = 2\nleave_out_s = 0.1\n"
+    shop.write({"tests/performance/settings.toml": SETTINGS + limits})
+    output = " ".join(load(shop, code=3).split())
+    assert "invalid: in head: app is not ready: it has died" in output
+    assert "exited with code 7" in output
+    assert "next read its last output; lower the rate to see if the load is the cause" in output
+
+
 def test_a_rate_above_what_the_generator_can_do_is_invalid(shop: Repository) -> None:
     """The application is not blamed."""
     limits = "rate_per_s = 20_000\nduration_s = 1\nleave_out_s = 0.1\nusers = 10\nanswer_limit_s = 1\n"

@@ -45,7 +45,8 @@ class Target:
         """Raise NotReady if the application, a server or a process has ended, or used another server."""
         for service in self._all():
             if not service.running():
-                raise NotReady(self.services.scrub(f"in {self.side}: {service.death_message()}"))
+                message = service.death_message("lower the rate to see if the load is the cause")
+                raise NotReady(self.services.scrub(f"in {self.side}: {message}"))
         self.services.check_connections()
 
     def pin(self, cores: Collection[int]) -> None:

@@ -142,7 +142,7 @@ class RunContext:
             self.end(str(error), EXIT_INVALID)
         for service in self.services.running():
             if not service.running():
-                self.end(service.death_message(), EXIT_INVALID)
+                self.end(service.death_message("run the test before this one alone"), EXIT_INVALID)
         failed, self.has_failed = self.has_failed, False
         for service in self.services.running() if answers or failed else ():
             if unready := liveness_error(service, ANSWER_LIMIT_S, failed=failed):

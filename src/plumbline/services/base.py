@@ -137,9 +137,9 @@ class Service:
         """Return whether the process or container runs; True if that is unknown. Cheap once the service is ready."""
         return True
 
-    def death_message(self) -> str:
-        """Return the message about its death, with its backend, state and last output."""
-        return str(not_ready(self, "it has died", None, "read its last output; run the test before this one alone"))
+    def death_message(self, advice: str) -> str:
+        """Return the message about its death, with its backend, state and last output, and what else to do."""
+        return str(not_ready(self, "it has died", None, f"read its last output; {advice}"))
 
     def answer(self, limit_s: float) -> None:
         """Do real work once, as a healthy service can. Raises the client's errors."""

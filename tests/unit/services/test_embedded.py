@@ -232,7 +232,7 @@ def test_pause_resume_kill_restart(make_services: MakeServices, text: str, name:
     assert service.state() == "killed by SIGKILL"
     assert not service.running()
     assert service.pids() == []
-    assert "killed by SIGKILL" in service.death_message()
+    assert "killed by SIGKILL" in service.death_message("")
 
     service.restart()
     service.wait_ready(10)
