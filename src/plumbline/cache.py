@@ -10,13 +10,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import filelock
 import platformdirs
 
 from plumbline import held
 from plumbline.folders import make_folder, temporary_folders
 
-LOCK_LIMIT_S = 300.0
+LOCK_LIMIT_S, LOCK_CHECK_S = 300.0, 0.05
 KEPT_S = 7 * 24 * 3600.0
 MAX_KEPT = 20
 # This file is written last: a folder without it is incomplete, because a run was killed.
@@ -75,13 +74,15 @@ def _ignored_by_git(folder: Path) -> None:
 def locked(folder: Path) -> Iterator[None]:
     """Lock the folder against other runs of this user. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path, deadline_s = folder / ".lock", time.monotonic() + LOCK_LIMIT_S
+    while (lock := held.lock(path)) is None:
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"another run has held {path} for {LOCK_LIMIT_S:g} s: wait until it ends")
+        time.sleep(LOCK_CHECK_S)
     try:
-        held = filelock.FileLock(folder / ".lock", timeout=LOCK_LIMIT_S).acquire()
-    except filelock.Timeout:
-        message = f"another run has held {folder / '.lock'} for {LOCK_LIMIT_S:g} s: wait until it ends"
-        raise TimeoutError(message) from None
-    with held:
         yield
+    finally:
+        held.unlock(lock)
 
 
 def make_once(folder: Path, name: str, make: Callable[[Path], None]) -> Path:

@@ -29,6 +29,25 @@ def release(path: Path) -> None:
         os.close(_descriptors.pop(path))
 
 
+def lock(path: Path) -> int | None:
+    """Create a file, lock it exclusively, and return its descriptor; None if it is locked. Raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if not isinstance(error, BlockingIOError):
+            raise
+        return None
+    return descriptor
+
+
+def unlock(descriptor: int) -> None:
+    """Unlock and close a file, also if a forked child has it open."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
 @contextlib.contextmanager
 def unless_held(path: Path) -> Iterator[bool]:
     """Lock a file exclusively and yield True, or False if it is held, missing, or cannot be locked."""

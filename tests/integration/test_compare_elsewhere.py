@@ -9,10 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Literal
 
-import filelock
 import pytest
 import redis
 
+from plumbline import held
 from plumbline.comparing.workers.pair_servers import settings_of_both
 from plumbline.judging.baseline import baseline_path, merge
 from plumbline.results.files import read_results, write_results
@@ -156,7 +156,9 @@ def cores_held(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         for core in CORES:
-            stack.enter_context(filelock.FileLock(folder / f"{core}.lock"))
+            lock = held.lock(folder / f"{core}.lock")
+            assert lock is not None
+            stack.callback(held.unlock, lock)
         yield
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-import filelock
 import pytest
 
+from plumbline import cache
 from plumbline.services.run import ServiceRun
 from plumbline.services.services import Services
 from plumbline.settings_file import load_settings
@@ -107,7 +107,7 @@ def make_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callabl
     base = tmp_path_factory.getbasetemp()
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     made = shared.with_name(f"{name} made")
-    with filelock.FileLock(shared.with_name(f"{name}.lock")):
+    with cache.locked(shared.with_name(f"{name} lock")):
         if not made.exists():
             shutil.rmtree(shared, ignore_errors=True)  # left by a process that failed
             make(shared)

@@ -4,7 +4,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import filelock
 import pytest
 
 from plumbline import cache, held
@@ -151,7 +150,7 @@ def test_folders_in_use_are_kept_after_a_change_of_the_clock(tmp_path: Path) -> 
 def test_a_run_that_holds_the_lock_for_too_long_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "LOCK_LIMIT_S", 0.1)
     with (
-        filelock.FileLock(tmp_path / ".lock"),
+        cache.locked(tmp_path),
         pytest.raises(TimeoutError, match=r"another run has held .*\.lock for 0\.1 s: wait until it ends"),
         cache.locked(tmp_path),
     ):

@@ -66,3 +66,27 @@ def test_without_a_file_or_without_locks_nothing_counts_as_free(
     assert not is_free(tmp_path / "file")
     with pytest.raises(OSError, match="No locks"):
         held.hold(tmp_path / "file")
+
+
+def test_a_file_can_be_locked_once_until_it_is_unlocked(tmp_path: Path) -> None:
+    """A forked child does not keep it locked."""
+    path = tmp_path / "file"
+    first = held.lock(path)
+    assert first is not None
+    assert held.lock(path) is None
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, pass_fds=[first]):
+        held.unlock(first)
+        second = held.lock(path)
+    assert second is not None
+    held.unlock(second)
+
+
+def test_a_file_that_cannot_be_locked_raises_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on some network file systems."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(OSError, match="No locks available"):
+        held.lock(tmp_path / "file")

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-import filelock
 import psutil
 
+from plumbline import held
 from plumbline.cache import state_folder
 from plumbline.processes import pinned_core, set_affinity, threads
 from plumbline.services.base import Service
@@ -39,7 +39,7 @@ def not_allowed(wanted_core: int | Literal["auto", "off"]) -> str:
 class CoreLock:
     """A core that no other run of the same user may use, and the processes pinned to it."""
 
-    def __init__(self, core: int | None, why: str = "", lock: filelock.BaseFileLock | None = None) -> None:
+    def __init__(self, core: int | None, why: str = "", lock: int | None = None) -> None:
         self.core = core  # None if nothing can be pinned
         self.why = why  # why nothing can be pinned
         self.pinned: int | None = None  # the core of the test process and all services, read back from the kernel
@@ -59,9 +59,7 @@ class CoreLock:
             folder = state_folder() / "cores"
             folder.mkdir(exist_ok=True)
             for core in cores:
-                lock = filelock.FileLock(folder / f"{core}.lock")
-                with contextlib.suppress(filelock.Timeout):
-                    lock.acquire(timeout=0)
+                if (lock := held.lock(folder / f"{core}.lock")) is not None:
                     return cls(core, "", lock)
         except OSError as error:
             return cls(None, f"no core can be locked: {error}")
@@ -84,7 +82,8 @@ class CoreLock:
     def release(self) -> None:
         """Unlock the core and let this process use all its cores again. May be called again."""
         if self._lock is not None:
-            self._lock.release()
+            held.unlock(self._lock)
+            self._lock = None
         if not self._is_free:
             set_affinity([os.getpid()], self._free_cores)
 

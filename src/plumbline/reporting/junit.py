@@ -9,7 +9,7 @@ from plumbline.reporting import content
 from plumbline.reporting import format as form
 from plumbline.results.schema import Benchmark, Results, TestOutcome
 
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 # Properties of a case with the benchmark's field of the same name; times are in seconds per operation.
 _FIGURES = [
     *("unit", "median", "mean", "p95", "p99", "minimum", "maximum", "rate_per_s", "operations", "samples", "spread"),

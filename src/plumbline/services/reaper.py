@@ -15,8 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -117,13 +116,21 @@ def remove_all(run: str, resources: list[Resource], spare: Iterable[int] = ()) -
                 return
         left.append(resource)
 
-    # One thread each: one that hangs must not delay the others.
-    with ThreadPoolExecutor(max_workers=len(resources) + 1) as pool:
-        # Containers take longest and don't depend on the processes. Everything else may be in use by them.
-        pool.map(attempt, [resource for resource in resources if resource["kind"] == "containers"])
-        _end_processes(run, resources, {os.getpid(), *spare})
-        pool.map(attempt, [resource for resource in resources if resource["kind"] not in {"containers", "process"}])
+    # Containers take longest and don't depend on the processes. Everything else may be in use by them.
+    threads = _start(attempt, [resource for resource in resources if resource["kind"] == "containers"])
+    _end_processes(run, resources, {os.getpid(), *spare})
+    threads += _start(attempt, [one for one in resources if one["kind"] not in {"containers", "process"}])
+    for thread in threads:
+        thread.join()
     return left
+
+
+def _start(call: Callable[[Resource], None], resources: Iterable[Resource]) -> list[threading.Thread]:
+    """Start one thread each: a resource that hangs must not delay the others."""
+    threads = [threading.Thread(target=call, args=[resource]) for resource in resources]
+    for thread in threads:
+        thread.start()
+    return threads
 
 
 def remove(run: str, resource: Resource) -> None:
@@ -189,6 +196,8 @@ def _remove_shared_memory(directory: Path) -> None:
 
 
 def _remove_containers(run: str, engine: str) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
     import docker
 
     environment = {**os.environ, "DOCKER_HOST": engine} if engine else dict(os.environ)

@@ -326,7 +326,7 @@ def test_what_the_project_declares_is_under_test(tmp_path: Path, declared: str) 
     (tmp_path / "pyproject.toml").write_text(declared)
     own = own_packages(tmp_path)
     assert "msgspec" not in own
-    assert {"pytest-plumbline", "pytest", "filelock"} <= own
+    assert {"pytest-plumbline", "pytest", "psutil"} <= own
 
 
 def test_what_the_lock_file_has_for_the_project_is_under_test(tmp_path: Path) -> None:
@@ -345,13 +345,13 @@ def test_the_requirements_of_the_suite_are_under_test(tmp_path: Path) -> None:
     (tmp_path / SUITE / "requirements.txt").write_text("\n".join(lines))
     own = own_packages(tmp_path)
     assert "msgspec" not in own
-    assert {"pytest-plumbline", "pytest", "filelock"} <= own
+    assert {"pytest-plumbline", "pytest", "psutil"} <= own
 
 
 def test_the_dependencies_of_plumbline_itself_are_not_under_test() -> None:
     """In its own repository, the dependencies of the project are those of Plumbline."""
     own = own_packages(ROOT)
-    assert {"msgspec", "filelock", "pytest-asyncio"} <= own
+    assert {"msgspec", "psutil", "pytest-asyncio"} <= own
     assert own.isdisjoint({"redis", "asyncpg", "starlette", "uvicorn"})
 
 
