@@ -13,6 +13,7 @@ from plumbline.adopting.files.dependencies import dependencies, servers
 from plumbline.adopting.files.django import django_settings, settings_variable
 from plumbline.adopting.files.health import health_paths
 from plumbline.adopting.files.installs import install
+from plumbline.adopting.files.piccolo import piccolo_variable
 from plumbline.adopting.files.reach import reachable
 from plumbline.adopting.files.sql import load_sql, sql_files
 from plumbline.adopting.files.sqlite import own_files
@@ -41,6 +42,8 @@ def find(root: Path) -> Findings:
     found = variables(tree, files, services, every, dockers)
     if app and app.framework == "django":
         found = [*settings_variable(tree, app, dockers), *found]
+    known = {one.name for one in found}
+    found += [one for one in piccolo_variable(tree, directory) if one.name not in known]
     migrations = prepare(tree, started, app)
     sql = sql_files(tree, services, postgres="postgres" in used) if not migrations else ([], "")
     sqlite = next(iter(own_files(one.template for one in found)), "")

@@ -110,6 +110,17 @@ ALEMBIC = {
 
 
 class TestPrepare:
+    @pytest.mark.parametrize(("conf", "variable"), [("", []), ("shop/", ["PICCOLO_CONF=shop.piccolo_conf"])])
+    def test_piccolo(self, search: Search, conf: str, variable: list[str]) -> None:
+        files = {**FILES, f"{conf}piccolo_conf.py": "DB = None\n"}
+        assert search(files).prepare == ()
+        migration = "from piccolo.apps.migrations.auto.migration_manager import MigrationManager\n"
+
+        found = search({**files, "shop/piccolo_migrations/first.py": migration})
+
+        assert [one.command for one in found.prepare] == [("piccolo", "migrations", "forwards", "all")]
+        assert [f"{one.name}={one.template}" for one in found.variables] == variable
+
     def test_alembic(self, search: Search) -> None:
         found = search({**FILES, **ALEMBIC}).prepare
 

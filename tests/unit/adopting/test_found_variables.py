@@ -188,6 +188,7 @@ class Settings(BaseSettings):
         ('from starlette.config import Config\nconfig = Config(".env")\nconfig("POSTGRES_DB")', "{postgres.database}"),
         ('from shop.env import get_env\nget_env("SAQ_REDIS_URL", "redis://localhost")', "{redis.url}"),
         ("import dj_database_url\ndj_database_url.config()", "{postgres.url}"),
+        ('import os\nos.environ["CACHE_HOST"]', "{redis.host}"),
         (
             'import os\nos.environ["REDIS_ADDRESS"] if os.getenv("REDIS_ADDRESS", "localhost:6379") else 0',
             "{redis.host}:{redis.port}",
@@ -244,6 +245,7 @@ def test_reads_that_need_no_value(search: Search, line: str) -> None:
         ("mail_queue/main.py", "MAIL_QUEUE_DB_HOST", "{postgres.host}"),
         ("src/s3_files/main.py", "S3_FILES_REDIS_URL", "{redis.url}"),
         ("contest/main.py", "LATEST_DB_HOST", "{postgres.host}"),
+        ("pg_shop/main.py", "PG_SHOP_PORT", None),
         ("mail_queue/main.py", "MAIL_DB_HOST", None),
         ("mongo/main.py", "MONGO_DB_HOST", None),
     ],
@@ -254,6 +256,26 @@ def test_the_name_of_the_package_is_no_server(search: Search, file: str, name: s
     found = search({file: f'{APP}\nimport os\nos.getenv("{name}")\n', "requirements.txt": packages})
 
     assert [one.template for one in found.variables] == ([template] if template else [])
+
+
+def test_a_file_in_git_sets_what_names_no_server(search: Search) -> None:
+    code = 'import os\nos.environ["API_KEY"]\nos.environ["DB_HOST"]\nos.environ["TOKEN"]\n'
+
+    found = variables(search, code, __env="API_KEY=1234\nDB_HOST=db\n")
+
+    assert found.keys() == {"DB_HOST", "TOKEN"}
+
+
+def test_imports_from_the_root_beside_those_of_the_application(search: Search) -> None:
+    files = {
+        "src/main.py": "import web\nfrom fastapi import FastAPI\nfrom src.config import URL\n\napp = FastAPI()\n",
+        "src/web/__init__.py": "",
+        "src/config.py": 'import os\nURL = os.environ["DATABASE_URL"]\n',
+    }
+
+    found = search({**files, "requirements.txt": "fastapi\nasyncpg\n"})
+
+    assert (found.applications[0].directory, [one.name for one in found.variables]) == ("src", ["DATABASE_URL"])
 
 
 def test_only_what_the_application_imports_counts(search: Search) -> None:

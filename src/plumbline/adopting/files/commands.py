@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
+from plumbline.adopting.files.piccolo import piccolo_migrations
 from plumbline.adopting.files.starts import Start
 from plumbline.adopting.files.tree import Tree
 from plumbline.adopting.findings import FoundApplication, FoundCommand
@@ -26,6 +27,7 @@ def prepare(tree: Tree, started: list[Start], application: FoundApplication | No
             _litestar(tree, started, application),
             _aerich(tree),
             _alembic(tree, started, directory),
+            piccolo_migrations(tree, directory),
             _yoyo(tree),
         )
         if one

@@ -50,6 +50,11 @@ def names_of_env_files(tree: Tree) -> dict[str, str]:
     return found
 
 
+def names_in_git(tree: Tree) -> set[str]:
+    """Return the names in `.env` files that git does not ignore, so that the application finds them everywhere."""
+    return {one.name for file in tree.named(r"\.env") for one in _values(tree, file) if file in tree.known}
+
+
 def schemes_of_env_files(tree: Tree) -> dict[str, str]:
     """Return the schemes of the URLs in `.env` files by name: a scheme is no secret."""
     found: dict[str, str] = {}

@@ -33,7 +33,7 @@ def file_of(tree: Tree, module: Module, dotted: str, folder: str) -> str:
     level = len(dotted) - len(dotted.lstrip("."))
     name = dotted.lstrip(".")
     if not level:
-        return tree.module_at(name, folder)
+        return tree.module_at(name, folder) or tree.module_at(name)  # the root may be on Python's path, too
     parents = PurePosixPath(module.path).parents
     start = str(parents[min(level, len(parents)) - 1])
     return tree.module_at(name, start) if name else tree.module_at("__init__", start)

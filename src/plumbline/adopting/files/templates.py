@@ -71,10 +71,11 @@ def place_of(read: Read, values: list[str], servers: set[str]) -> Place | None:
             return Place("rabbitmq", "url", scheme[1]) if "rabbitmq" in servers else None
     if any("://" in value and not value.startswith("sqlite") for value in values):
         return None  # the URL of something else
-    tokens = _tokens(read.name)
+    name = _without_package(read)
+    tokens = _tokens(name)
     server_found = _server(tokens, read, servers)
     part = PARTS.get(tokens[-1]) if tokens else None
-    others = None if server_found == "rabbitmq" else OTHERS.search(_without_package(read))
+    others = None if server_found == "rabbitmq" else OTHERS.search(name)
     if not server_found or others or (REPLICAS & set(tokens) and not read.required):
         return None
     if server_found != "postgres" and (part == "database" and tokens[-1] == "NAME"):
@@ -199,7 +200,7 @@ def mode(read: Read, example: str) -> str:
 def _without_package(read: Read) -> str:
     """Return the name of a variable without that of the package that reads it, which may be mail_queue."""
     package = read.seen.removeprefix("src/").partition("/")[0].upper()
-    return read.name if OTHERS.fullmatch(package) else read.name.upper().removeprefix(f"{package}_")
+    return read.name.upper().removeprefix(f"{package}_") if "_" in package else read.name
 
 
 def _tokens(name: str) -> list[str]:
@@ -212,7 +213,8 @@ def _tokens(name: str) -> list[str]:
 def _server(tokens: list[str], read: Read, servers: set[str]) -> Server | None:
     """Return the server that a name is about, if the project uses it."""
     found = set(tokens)
-    if (found & REDIS or "RedisDsn" in read.kind) and "redis" in servers:
+    is_cache = tokens[-2:-1] == ["CACHE"] and PARTS.get(tokens[-1]) in ("host", "port", "password", "database")
+    if (found & REDIS or is_cache or "RedisDsn" in read.kind) and "redis" in servers:
         return "redis"
     if (found & RABBITMQ or "AmqpDsn" in read.kind) and "rabbitmq" in servers:
         return "rabbitmq"

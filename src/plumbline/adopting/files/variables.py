@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from plumbline.adopting.files import sqlite
-from plumbline.adopting.files.examples import Example, examples, schemes_of_env_files
+from plumbline.adopting.files.examples import Example, examples, names_in_git, schemes_of_env_files
 from plumbline.adopting.files.pydantic_settings import COMPUTED, read_by_pydantic
 from plumbline.adopting.files.reads import Read, read_by_code, read_by_dynaconf, schemes
 from plumbline.adopting.files.starts import ComposeService, Docker
@@ -54,7 +54,7 @@ def variables(
     for name, example in shown.items():
         if LIBPQ.fullmatch(name) or (not reads and example.value):
             reads.setdefault(name, Read(name, False, None, "", example.seen))
-    secret = schemes_of_env_files(tree)
+    secret, in_git = schemes_of_env_files(tree), names_in_git(tree)
     driver = _driver(modules)
     places: dict[str, Place] = {}
     own_files: dict[str, str] = {}
@@ -80,7 +80,9 @@ def variables(
             found.append(FoundVariable(name, own_files[name], read.required, read.seen))
         elif name not in places and "postgres" in servers and (value := engine(read, text)):
             found.append(FoundVariable(name, value, False, read.seen))
-        elif name not in places and (one := _other(read, shown.get(name)) or _in_image(read, dockers)):
+        elif name not in places and (
+            one := _other(read, shown.get(name), is_set=name in in_git) or _in_image(read, dockers)
+        ):
             found.append(one)
     known = {one.name for one in found}
     return found + [one for one in _first_user(reads) if one.name not in known]
@@ -122,14 +124,16 @@ def _is_needless(read: Read, place: Place, places: Mapping[str, Place]) -> bool:
     return place.part == "database" and not read.required and "url" in parts and "host" not in parts
 
 
-def _other(read: Read, example: Example | None) -> FoundVariable | None:
-    """Return a variable that names no server, if the application needs it."""
+def _other(read: Read, example: Example | None, *, is_set: bool) -> FoundVariable | None:
+    """Return a variable that names no server, if the application needs it. `is_set`: by a `.env` file in git."""
     value = example.value if example else ""
     if REDIRECT.fullmatch(read.name) and (read.default or "True").lower() not in ("false", "0"):
         return FoundVariable(read.name, "false", read.required, read.seen)
     if limit := raised_limit(read, read.default or value):
         return FoundVariable(read.name, limit, read.required, read.seen)
     is_unset = read.default in (None, "", "None")
+    if is_set and not MODE_NAME.fullmatch(read.name):
+        return None
     if read.required or (is_unset and OWN_SECRET.fullmatch(read.name)):
         return FoundVariable(read.name, harmless(read, value), read.required, read.seen)
     if re.fullmatch(r"(\w+_)?ALLOWED_HOSTS", read.name) and (is_unset or read.default == "[]"):
