@@ -162,3 +162,129 @@ def test_a_login_that_does_not_work(begun: Project) -> None:
     done = init(begun, {"main.py": f"{SHOP}{SIGN_UP}{JSON}{NO_POSTS}"}, "--yes")
     assert (done.code, "-s init -- --log-in` tries to sign up" in done.output) == (0, True), done.output
     assert (begun.suite / "test_logged_in.py").read_text(encoding="utf-8") == text
+
+
+FLASK = """\
+import secrets
+
+from flask import Flask, abort, redirect, request, session
+
+app = Flask("shop")
+app.secret_key = secrets.token_hex()
+USERS = {}
+FORM = '''<form method="get"><input name="search"></form>
+<form method="post"><input name="csrf_token" type="hidden" value="{}">
+<input name="username"><input name="password" type="password"><input type="submit"></form>'''
+
+
+def form():
+    if request.method == "GET":
+        session["csrf"] = secrets.token_hex()
+        return None
+    if request.form["csrf_token"] != session.get("csrf"):
+        abort(400)
+    return request.form["username"], request.form["password"]
+
+
+@app.route("/join/register", methods=["GET", "POST"])
+def register():
+    if (user := form()) is None:
+        return FORM.format(session["csrf"])
+    USERS[user[0]] = user[1]
+    return redirect("/welcome")
+
+
+@app.route("/welcome", methods=["GET", "POST"])
+def welcome():
+    if (user := form()) is None:
+        return FORM.format(session["csrf"])
+    if USERS.get(user[0]) != user[1]:
+        return FORM.format(session["csrf"])
+    session["user"] = user[0]
+    return redirect("/orders")
+
+
+@app.get("/orders")
+def orders():
+    return session["user"] if "user" in session else redirect("/welcome?next=/orders")
+
+
+@app.route("/orders/create", methods=["GET", "POST"])
+def create():
+    return session["user"] if "user" in session else redirect("/welcome?next=/orders/create")
+"""
+
+
+def test_forms(begun: Project) -> None:
+    """A user signs up and logs in at forms with a hidden field that is new on each page."""
+    begun.write("settings.toml", WITHOUT_DATA)
+    files = {"requirements.txt": "flask\ngunicorn\n", "shop.py": FLASK}
+    done = init(begun, files, "--yes", "--log-in")
+
+    assert done.code == 0, done.output
+    assert "GET /orders  302: wants a login" in done.output
+    assert "the login at /welcome after a sign-up at /join/register works" in done.output
+    text = (begun.suite / "test_logged_in.py").read_text(encoding="utf-8")
+    assert routes_of(text) == ["/orders", "/orders/create"]
+    assert begun.verdicts()["test_logged_in.py::test_get[/orders]"] == "new"
+
+
+DJANGO = {
+    "requirements.txt": "django\ngunicorn\n",
+    "manage.py": """\
+import os
+import sys
+
+from django.core.management import execute_from_command_line
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+execute_from_command_line(sys.argv)
+""",
+    "shop/__init__.py": "",
+    "shop/settings.py": """\
+import os
+
+SECRET_KEY = "of-a-test"
+ALLOWED_HOSTS = ["*"]
+ROOT_URLCONF = "shop.urls"
+WSGI_APPLICATION = "shop.wsgi.application"
+INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions", "shop"]
+MIDDLEWARE = [
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+]
+TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ.get("DATABASE", "db.sqlite3")}}
+""",
+    "shop/templates/registration/login.html": '<form method="post">{% csrf_token %}{{ form }}</form>',
+    "shop/urls.py": """\
+from django.contrib.auth.decorators import login_required
+from django.http import HttpResponse
+from django.urls import include, path
+
+urlpatterns = [
+    path("accounts/", include("django.contrib.auth.urls")),
+    path("open/", lambda request: HttpResponse("open")),
+    path("orders/", login_required(lambda request: HttpResponse(request.user.username))),
+]
+""",
+    "shop/wsgi.py": """\
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+application = get_wsgi_application()
+""",
+}
+
+
+def test_a_user_of_django(begun: Project) -> None:
+    """`prepare` writes a user if routes want a login and nobody can sign up."""
+    begun.write("settings.toml", WITHOUT_DATA)
+    done = init(begun, DJANGO, "--yes", "--log-in")
+    assert done.code == 0, done.output
+    assert "createsuperuser" in (begun.suite / "settings.toml").read_text(encoding="utf-8")
+    assert "the login at /accounts/login/ works" in done.output
+    assert "/orders/" in routes_of((begun.suite / "test_logged_in.py").read_text(encoding="utf-8"))

@@ -37,8 +37,10 @@ class Asker:
 
     def ask(self, routes: Iterable[Route]) -> tuple[list[Answer], list[Route]]:
         """Request each parameterless GET route once. Return the answers, and the routes that were left out."""
+        routes = [*routes]
         wanted = [one for one in routes if one.method == "GET" and not one.has_parameters]
-        left_out = [one for one in wanted if may_change_something(one)]
+        posts = {one.path for one in routes if one.method == "POST"}
+        left_out = [one for one in wanted if may_change_something(one, posts)]
         chosen, answers = [one for one in wanted if one not in left_out], list[Answer]()
         until_s = time.monotonic() + WHOLE_LIMIT_S
         for route in chosen[:MOST_ROUTES]:
@@ -73,11 +75,11 @@ class Asker:
         """Send a GET request."""
         return self.send(route)[0]
 
-    def client(self) -> httpx.Client:
+    def client(self, limit_s: float = LIMIT_S) -> httpx.Client:
         """Return a client, which keeps the cookies of its answers."""
         # Certificates take time to load.
         verify = self._app.address.url.startswith("https:")
-        return httpx.Client(timeout=LIMIT_S, trust_env=False, verify=verify)
+        return httpx.Client(timeout=limit_s, trust_env=False, verify=verify)
 
     def send(
         self, route: Route, *, client: httpx.Client | None = None, accept: str = "*/*", **request: Any
@@ -86,9 +88,10 @@ class Asker:
 
         An answer that does not end within the limit is an error.
         """
-        began_s, status, error, content = time.monotonic(), 0, "", b""
+        began_s, status, error, content, location = time.monotonic(), 0, "", b"", ""
         begin = self._app.output_end()
         url = f"{self._app.address.url}/{route.path.removeprefix('/')}"
+        limit_s = (client.timeout.read if client else None) or LIMIT_S
         try:
             # By default without cookies of earlier answers.
             with (
@@ -98,19 +101,21 @@ class Asker:
                 ) as response,
             ):
                 status = response.status_code
+                location = response.headers.get("location", "") if response.is_redirect else ""
                 for part in response.iter_bytes():
                     content += part
-                    if time.monotonic() - began_s > LIMIT_S or len(content) > MOST_BYTES:
-                        error = f"the answer did not end within {LIMIT_S:g} s or {MOST_BYTES >> 20} MiB"
+                    if time.monotonic() - began_s > limit_s or len(content) > MOST_BYTES:
+                        error = f"the answer did not end within {limit_s:g} s or {MOST_BYTES >> 20} MiB"
                         break
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as problem:
             error = f"{type(problem).__name__}: {problem}".rstrip(": ")
             if isinstance(problem, httpx.TimeoutException):
-                error = f"no answer within {LIMIT_S:g} s"
+                error = f"no answer within {limit_s:g} s"
             elif self._has_ended():
                 error = "the application ended"
         seconds = time.monotonic() - began_s
-        return Answer(route, status, seconds, error or (self._cause(begin) if status >= 500 else "")), content
+        error = error or (self._cause(begin) if status >= 500 else "")
+        return Answer(route, status, seconds, error, location), content
 
     def _cause(self, begin: int) -> str:
         """Return the last error in the output after `begin`, and the last line of the project that it passed."""

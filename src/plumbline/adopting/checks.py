@@ -14,7 +14,6 @@ from plumbline.settings import Settings
 NEEDS = "it needs "  # begins the reason of an application that lacks a server
 MOST_SHOWN = 10
 HEALTH = re.compile("health|ping|live|ready|status|up$", re.IGNORECASE)
-NEEDS_LOGIN = (401, 403)
 STAGES = ("servers", "prepare", "application")
 BEFORE = ("settings", "install", "environment")  # checks before these stages; "environment" is the application's own
 DEPENDS = "not checked, because a check before it failed"
@@ -164,9 +163,7 @@ def _routes(tried: Tried, settings: Settings) -> Check:
     summary = f"{len(good)} of {len(tried.answers)} GET routes without parameters answer with 2xx"
     lines.append(f"{summary}: {_listed(good)}" if good else summary)
     if others:
-        with_status = (
-            f"{one.route.path} with {one.status}{' (needs a login)' * (one.status in NEEDS_LOGIN)}" for one in others
-        )
+        with_status = (f"{one.route.path} with {one.status}{' (needs a login)' * one.wants_login}" for one in others)
         lines.append(f"others: {', '.join(with_status)}")
     left = [one.path for one in tried.left_out]
     lines += [f"not requested, as they may change something: {_listed(left)}"] if left else []

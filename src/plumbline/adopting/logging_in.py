@@ -1,5 +1,6 @@
 """Tries to log a user in to the run's own application."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,9 +9,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from plumbline.adopting.asking import Asker
+from plumbline.adopting.forms import fresh_value
 from plumbline.adopting.tried import Answer, FailedLogin, Login, Route
 
 MOST_SHOWN = 300  # characters of an answer
+LIMIT_S = 10.0  # hashing a password takes time
 
 
 class LoggedIn(Struct, frozen=True):
@@ -35,7 +38,7 @@ def log_in(asker: Asker, possible: Sequence[Login], routes: Sequence[str], env: 
     for login in possible:
         if replace(login, token=()) in refused:
             continue  # only the place of the token is another
-        with asker.client() as client:
+        with asker.client(LIMIT_S) as client:
             try:
                 _begin(asker, client, login, env)
             except _Refused as error:
@@ -58,14 +61,15 @@ def _begin(asker: Asker, client: httpx.Client, login: Login, env: Mapping[str, s
     """Send the requests of a login. Raises _Refused, or LookupError, TypeError or ValueError if there is no token."""
     said = ""
     if login.sign_up:  # it is refused if the user exists already
-        answer, response = _post(asker, client, login.sign_up, **{login.sign_up_how: login.user})
+        body = {**login.user, **_fresh(asker, client, login.sign_up_page, login.sign_up_fresh)}
+        answer, response = _post(asker, client, login.sign_up, **{login.sign_up_how: body})
         said = f"sign-up: {_shown(answer, response)} {response.text[:MOST_SHOWN]!r}"
         if not answer.status or response.is_server_error:
             raise _Refused(said, answer)
-    values = login.values(env)
+    values = {**login.values(env), **_fresh(asker, client, login.page, login.fresh)}
     request: dict[str, Any] = {"auth": tuple(values.values())} if login.how == "auth" else {login.how: values}
     answer, response = _post(asker, client, login.path, **request)
-    if not answer.is_success:
+    if not (answer.is_success or (login.page and answer.location)):
         error = f"login: {_shown(answer, response)}"
         # Only an answer to the made-up user is shown: it may repeat a password.
         raise _Refused(f"{said}; {error} {response.text[:MOST_SHOWN]!r}" if said else error, answer)
@@ -74,6 +78,15 @@ def _begin(asker: Asker, client: httpx.Client, login: Login, env: Mapping[str, s
         for name in login.token:
             token = token[name]
         client.headers["Authorization"] = f"Bearer {token}"
+
+
+def _fresh(asker: Asker, client: httpx.Client, page: str, name: str) -> dict[str, str]:
+    """Return the hidden field of a form with the value that the page has now."""
+    if not page:
+        return {}
+    _, content = asker.send(Route("GET", page), client=client)
+    found = re.search(fresh_value(name), content.decode(errors="replace")) if name else None
+    return {name: found[1]} if found else {}
 
 
 def _post(asker: Asker, client: httpx.Client, path: str, **request: Any) -> tuple[Answer, httpx.Response]:

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 from plumbline.adopting.benchmarks import listed, literal, quoted
+from plumbline.adopting.forms import fresh_value
 from plumbline.adopting.logins import login_route
 from plumbline.adopting.made_up import MadeUp
 from plumbline.adopting.tried import FailedLogin, Login, Route
@@ -66,6 +67,7 @@ def login_benchmarks(routes: Sequence[str], login: Login, left_out: Mapping[str,
     user = f"\nUSER = {literal(login.user)}\n" if login.user else ""
     others = "".join(f"    # {quoted(route)} answered {status or 'nothing'}\n" for route, status in left_out.items())
     imports = "import os\n" if any("os.environ" in one for one in login.fields.values()) else ""
+    imports += "import re\n" if login.fresh or login.sign_up_fresh else ""
     return BENCHMARKS.format(
         note="", imports=imports, comment="", routes=listed(routes) + others, user=user, steps=_steps(login)
     )
@@ -94,14 +96,18 @@ def login_to_write(routes: Sequence[str], known: Iterable[Route], tried: Iterabl
 def _steps(login: Login) -> str:
     steps = []
     if login.sign_up:
-        steps.append(_post("signed_up", login.sign_up, login.sign_up_how, "USER"))
+        steps += _page(login.sign_up_page, login.sign_up_fresh)
+        body = f"USER | {{{quoted(login.sign_up_fresh)}: found[1]}}" if login.sign_up_fresh else "USER"
+        steps.append(_post("signed_up", login.sign_up, login.sign_up_how, body))
         steps.append("# The sign-up is refused if the user exists already.")
         # Otherwise the next request fails, as the server has closed the connection.
         steps.append('assert not signed_up.is_server_error, f"sign-up: {signed_up}"')
     if login.how == "auth":
         steps.append(f"credentials = ({', '.join(login.fields.values())})")
     else:
-        fields = [f"    {quoted(name)}: {source}," for name, source in login.fields.items()]
+        steps += _page(login.page, login.fresh)
+        sources = login.fields | ({login.fresh: "found[1]"} if login.fresh else {})
+        fields = [f"    {quoted(name)}: {source}," for name, source in sources.items()]
         steps += ["credentials = {", *fields, "}"]
     steps += [_post("response", login.path, login.how, "credentials"), *_check(login)]
     if login.token:
@@ -109,17 +115,29 @@ def _steps(login: Login) -> str:
     return textwrap.indent("\n".join(steps), " " * 8)
 
 
+def _page(path: str, fresh: str) -> list[str]:
+    """Return lines that get the page of a form, and in it the hidden field that is new on each page."""
+    if not fresh:
+        return []
+    return [
+        f"page = await client.get({quoted(path)})",
+        f"found = re.search(\n    r'{fresh_value(fresh)}',\n    page.text,\n)",
+        f'assert found, "the form has no {fresh}"',
+    ]
+
+
 def _check(login: Login) -> list[str]:
     """Return lines that fail if the login did. They show an answer to the made-up user only: it may repeat a password.
 
     Formatters of any line length leave them as they are.
     """
+    good = "not response.is_error" if login.page else "response.is_success"
     if not login.sign_up:
-        return ['assert response.is_success, f"login: {response}"']
+        return [f'assert {good}, f"login: {{response}}"']
     return [
         'said = f"sign-up: {signed_up} {signed_up.text[:300]!r}"',
         'said += f"; login: {response} {response.text[:300]!r}"',
-        "assert response.is_success, said",
+        f"assert {good}, said",
     ]
 
 

@@ -40,14 +40,19 @@ def logins(routes: Sequence[Route], env: Mapping[str, str], prepare: Iterable[st
         return []
     of_variables = [*_of_variables(route, body, env)]
     signed_up = [*_signed_up(route, body, routes)]
-    is_seeded = any(map(SEEDS.search, prepare))
-    found = [*of_variables, *signed_up] if is_seeded else [*signed_up, *of_variables]
+    found = seeded_first(of_variables, signed_up, prepare)
     tokens = UNDOCUMENTED_TOKENS if route.token is None else (route.token,)
     return [replace(one, token=token) for one in found for token in tokens][:MOST_LOGINS]
 
 
-def _of_variables(route: Route, body: MadeUp, env: Mapping[str, str]) -> Iterator[Login]:
-    """Yield logins of a user whose name and password are in variables of [env]."""
+def seeded_first(of_variables: Iterable[Login], signed_up: Iterable[Login], prepare: Iterable[str]) -> list[Login]:
+    """Return all logins, those of a user in variables first if `prepare` writes this user."""
+    is_seeded = any(map(SEEDS.search, prepare))
+    return [*of_variables, *signed_up] if is_seeded else [*signed_up, *of_variables]
+
+
+def users_of_variables(env: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Yield the sources of "name", "email" and "password" of users in variables of [env]."""
     for name in env:
         found = PASSWORD_VARIABLE.fullmatch(name)
         if found is None or "{" in env[name]:
@@ -56,7 +61,13 @@ def _of_variables(route: Route, body: MadeUp, env: Mapping[str, str]) -> Iterato
         sources = {one: f'os.environ["{one}"]' for one in (name, *emails, *names)}
         if emails or names:
             chosen = {"password": sources[name], "email": sources[(emails + names)[0]]}
-            yield _login(route, body, {**chosen, "name": sources[(names + emails)[0]]})
+            yield {**chosen, "name": sources[(names + emails)[0]]}
+
+
+def _of_variables(route: Route, body: MadeUp, env: Mapping[str, str]) -> Iterator[Login]:
+    """Yield logins of a user whose name and password are in variables of [env]."""
+    for chosen in users_of_variables(env):
+        yield _login(route, body, chosen)
 
 
 def _signed_up(route: Route, body: MadeUp, routes: Iterable[Route]) -> Iterator[Login]:
@@ -84,8 +95,13 @@ def _login(route: Route, body: MadeUp, chosen: Mapping[str, str]) -> Login:
     """Return a login with the sources `chosen` for "name", "email" and "password"."""
     if route.wants == "basic":
         return Login(route.path, "auth", {"name": chosen["name"], "password": chosen["password"]})
+    return login_at(route.path, body, chosen)
+
+
+def login_at(path: str, body: MadeUp, chosen: Mapping[str, str]) -> Login:
+    """Return a login that sends a body with the sources `chosen` for "name", "email" and "password"."""
     fields = {}
     for name, value in body.values.items():
         kind = "password" if is_password(name) else "email" if is_email(name) else "name" if is_user_name(name) else ""
         fields[name] = chosen[kind] if kind and value != "password" else repr(value)
-    return Login(route.path, body.how, fields)
+    return Login(path, body.how, fields)

@@ -11,6 +11,7 @@ from plumbline.adopting.files.templates import OFF_IF_EMPTY
 from plumbline.adopting.findings import Findings, FoundApplication, FoundCommand, FoundService, FoundVariable
 
 PORT_VARIABLE = "PGPORT"
+FIRST_USER = "createsuperuser"  # the command of Django that writes one
 NOWHERE = "plumbline"  # a host without an address
 
 
@@ -21,7 +22,7 @@ class Proposed(Struct, frozen=True):
     key: str
     value: Any
     seen: str = ""  # why
-    replaces: str = ""  # a value that `init` has written earlier, when it knew less
+    replaces: Any = ""  # a value that `init` has written earlier, when it knew less
 
 
 def propose(
@@ -50,7 +51,9 @@ def propose(
     if "redis" in findings.services and not findings.redis_password:
         found.append(Proposed("redis", "password", False, "nothing gives the application a password for Redis"))
     if prepare := (*_emptied(findings), *findings.prepare):
-        found.append(Proposed("", "prepare", _prepare(prepare), "; ".join(one.seen for one in prepare)))
+        without = [one for one in prepare if one.name != FIRST_USER]
+        replaces = _prepare(without) if without and len(without) < len(prepare) else ""
+        found.append(Proposed("", "prepare", _prepare(prepare), "; ".join(one.seen for one in prepare), replaces))
     found += [_variable(one, findings) for one in findings.variables if one.template or _is_off_if_empty(one)]
     found += [Proposed("env", name, text, "required, with no default") for name, text in variables.items()]
     found += _port(findings, env)

@@ -1,7 +1,7 @@
 """The routes of an application: those of its OpenAPI documents, then further ones that its framework lists."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,7 +13,10 @@ METHODS = ("get", "post", "put", "patch", "delete")
 # Words in the path of a GET route that may change something.
 CHANGES = re.compile(
     r"(logout|signout|delete|remove|erase|wipe|trash|truncate|reset|unsubscribe|cancel|revoke|purge|destroy)\w*"
-    r"|subscribe|drop|clear|flush|restart|shutdown|stop|kill|disable|enable|activate|deactivate|confirm|approve|reject"
+)
+# Those that a POST request does if the path takes one: GET gets the form.
+BY_FORMS = re.compile(
+    r"subscribe|drop|clear|flush|restart|shutdown|stop|kill|disable|enable|activate|deactivate|confirm|approve|reject"
     r"|send|trigger|sync|import|migrate|seed|create|update|insert|refund|pay|checkout|invite|accept"
 )
 # Pages about the routes, which no framework lists in its document.
@@ -63,10 +66,12 @@ def routes_in(document: Any, prefix: str = "", names: Mapping[tuple[str, str], s
             )
 
 
-def may_change_something(route: Route) -> bool:
-    """Return whether the path of a GET route has a word such as "logout" or "delete"."""
+def may_change_something(route: Route, posts: Collection[str] = ()) -> bool:
+    """Return whether the path of a GET route has a word such as "logout" or "send". `posts`: paths of POST routes."""
     parts = [re.sub("[^a-z]", "", part.lower()) for part in route.path.split("/")]
-    return any(CHANGES.fullmatch(word) for word in [*parts, *map(str.lower, WORD.findall(route.path))])
+    words = [*parts, *map(str.lower, WORD.findall(route.path))]
+    is_form = route.path in posts
+    return any(CHANGES.fullmatch(word) or (not is_form and BY_FORMS.fullmatch(word)) for word in words)
 
 
 def _wants(document: Any, operation: Any) -> Wants:

@@ -53,7 +53,7 @@ def starters(
 def not_measured(tried: Tried, existing: Mapping[str, str], *, refused: bool = False) -> list[str]:
     """Return the routes that answer 200, or those that want a login, that no test file names."""
     measured = "\n".join(existing.values())
-    found = refused_routes(tried.answers) if refused else _answering(tried.answers, {200})
+    found = refused_routes(tried.answers) if refused else _own_paths(one for one in tried.answers if one.status == 200)
     return [path for path in found if benchmarks.quoted(path) not in measured]
 
 
@@ -65,10 +65,10 @@ def has_no_login(routes: Iterable[Route], existing: Mapping[str, str]) -> bool:
 
 def refused_routes(answers: Iterable[Answer]) -> list[str]:
     """Return the routes that want a login."""
-    return _answering(answers, {401, 403})
+    return _own_paths(one for one in answers if one.wants_login)
 
 
-def _answering(answers: Iterable[Answer], statuses: set[int]) -> list[str]:
+def _own_paths(answers: Iterable[Answer]) -> list[str]:
     def is_own(one: Answer) -> bool:
         # A client with a base URL takes what follows // for another host.
         path = one.route.path
@@ -80,7 +80,7 @@ def _answering(answers: Iterable[Answer], statuses: set[int]) -> list[str]:
             and not path.startswith("//")
         )
 
-    return [one.route.path for one in answers if one.status in statuses and is_own(one)]
+    return [one.route.path for one in answers if is_own(one)]
 
 
 def _of_library(root: Path) -> dict[str, str]:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from plumbline.adopting.asking import Asker
 from plumbline.adopting.files.sqlite import FOLDER
 from plumbline.adopting.files.templates import MADE_UP
+from plumbline.adopting.forms import form_logins
 from plumbline.adopting.logging_in import LoggedIn, log_in
 from plumbline.adopting.logins import logins
 from plumbline.adopting.routes import PAGES, may_change_something, merge, routes_in
@@ -141,6 +142,7 @@ class _Trial:
                     if refused and not failed and app.running():
                         words = [word for command in self._settings.prepare_commands for word in command]
                         possible = logins(routes, self._settings.env, words)
+                        possible += form_logins(asker, answers, routes, self._settings.env, words)
                         if possible and may_log_in(app.address.url, routes, possible):
                             logged_in = log_in(asker, possible, refused, self._settings.env)
             if not failed and not app.running():

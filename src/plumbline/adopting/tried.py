@@ -1,8 +1,10 @@
 """Evidence for `init` and `doctor`: observations of an application that ran on the servers of a run."""
 
 import ast
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -11,6 +13,9 @@ from plumbline.adopting.made_up import MadeUp
 Stage = Literal["settings", "install", "servers", "prepare", "application", "answers"]
 
 SLOW_S = 1.5  # a benchmark of a slower request would not end within the time limit of a test
+# In the paths of pages that log a user in, and in the address of a redirect to one.
+LOGIN_PAGE = re.compile(r"(?:^|[/_.-])(?:log[-_]?in|sign[-_]?in)(?![a-z])", re.IGNORECASE)
+COMES_BACK = re.compile(r"(?:^|&)(?:next|return\w*|redirect\w*|r)=", re.IGNORECASE)
 Wants = Literal["", "basic", "login", "perhaps"]
 
 
@@ -36,10 +41,23 @@ class Answer(Struct, frozen=True):
     status: int  # 0 if there was none
     seconds: float
     error: str = ""
+    location: str = ""  # the address of a redirect
 
     @property
     def is_success(self) -> bool:
         return 200 <= self.status < 300
+
+    @property
+    def location_path(self) -> str:
+        return urlsplit(self.location).path or "/"
+
+    @property
+    def wants_login(self) -> bool:
+        """Return whether the route refuses a user who is not logged in, or sends this user to a login."""
+        if self.location and self.location_path != self.route.path:
+            leads = LOGIN_PAGE.search(self.location_path) or COMES_BACK.search(urlsplit(self.location).query)
+            return self.status in (302, 303, 307) and leads is not None
+        return self.status in (401, 403)
 
     @property
     def is_slow(self) -> bool:
@@ -56,6 +74,10 @@ class Login(Struct, frozen=True):
     sign_up: str = ""  # the path at which the user signs up; "" if `prepare` writes the user
     sign_up_how: Literal["json", "data"] = "json"
     user: dict[str, Any] = {}  # the body of the sign-up
+    page: str = ""  # that has the form of the login, if it has one
+    fresh: str = ""  # the hidden field of this form whose value is new on each page
+    sign_up_page: str = ""
+    sign_up_fresh: str = ""
 
     def values(self, environ: Mapping[str, str]) -> dict[str, Any]:
         """Return the values of the fields."""

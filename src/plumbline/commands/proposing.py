@@ -15,6 +15,7 @@ from plumbline.adopting.files.sqlite import FOLDER, existing_files
 from plumbline.adopting.files.templates import value_for
 from plumbline.adopting.find import find
 from plumbline.adopting.findings import Findings, FoundApplication
+from plumbline.adopting.first_user import with_failed_logins, with_user
 from plumbline.adopting.proposal import PORT_VARIABLE, Proposed, propose, takes_port
 from plumbline.adopting.settings_text import value_of, with_settings
 from plumbline.adopting.trial import TARGET, MayLogIn, try_application
@@ -113,6 +114,7 @@ def _tried(root: Path, text: str, findings: Findings, application: FoundApplicat
     """Try an application with the proposed settings. Variables that it says to lack get a value."""
     variables: dict[str, str] = {}
     own, tried, env, protected = False, Tried(), _load(text).env, existing_files(root)
+    before: tuple[Findings, Tried] | None = None  # those without a user that `prepare` writes
     for _ in range(MOST_ROUNDS):
         proposed = propose(findings, application, variables=variables, env=env, own_environment=own)
         settings = _load(with_settings(text, proposed))
@@ -137,8 +139,13 @@ def _tried(root: Path, text: str, findings: Findings, application: FoundApplicat
             continue
         unset = [name for name in tried.missing_variables if name not in settings.env]
         lacking = {name: value_for(name, set(findings.services)) for name in unset}
-        if not lacking:
+        if before:
+            findings, tried = (findings, tried) if tried.login else (before[0], with_failed_logins(before[1], tried))
             break
+        if not lacking:
+            before, findings = (findings, tried), with_user(findings, tried, env)
+            if findings == before[0]:
+                break
         variables |= lacking
     proposed = propose(
         findings,
@@ -258,6 +265,6 @@ def _default_port(findings: Findings, settings: Settings) -> str:
 
 
 def _answer(one: Answer) -> str:
-    why = one.error or ("wants a login" if one.status in (401, 403) else "")
+    why = one.error or ("wants a login" if one.wants_login else "")
     said = ": ".join(filter(None, [str(one.status or "no answer"), why]))
     return f"{one.route.method} {one.route.path}  {said}"

@@ -164,6 +164,31 @@ class TestPrepare:
 
         assert [one.command for one in found] == [("flask", "--app", "shop:create_app()", "db", "upgrade")]
 
+    @pytest.mark.parametrize(
+        ("function", "name"),
+        [
+            ('@click.command("init-db")\ndef create(): ...', "init-db"),
+            ("@app.cli.command()\ndef create_db(): ...", "create-db"),
+            ("@click.command\ndef init_db_command(): ...", "init-db"),
+            ('@click.command("init-db")\ndef create(name): ...', ""),
+            ('@click.command("drop-db")\ndef drop(): ...', ""),
+        ],
+    )
+    def test_a_command_of_flask(self, search: Search, function: str, name: str) -> None:
+        main = f"import click\nfrom flask import Flask\napp = Flask('shop')\n\n{function}\n"
+
+        found = search({"shop.py": main}).prepare
+
+        assert [one.command for one in found] == ([("flask", "--app", "shop:app", name)] if name else [])
+
+    def test_folders_that_a_script_makes(self, search: Search) -> None:
+        """Folders outside of the project, and those that are made after the migration, are left out."""
+        script = "mkdir -p data data/media /var/lib/shop\nmkdir -p ~/x\nalembic upgrade head\nmkdir -p late\n"
+
+        found = search({**FILES, **ALEMBIC, "start.sh": f"#!/bin/sh\n{script}"}).prepare
+
+        assert [one.command for one in found] == [("mkdir", "-p", "data", "data/media"), ("alembic", "upgrade", "head")]
+
     def test_litestar(self, search: Search) -> None:
         main = "from advanced_alchemy import x\nfrom litestar import Litestar\napp = Litestar()\n"
 

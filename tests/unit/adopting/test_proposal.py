@@ -12,7 +12,9 @@ from plumbline.adopting.findings import (
     FoundService,
     FoundVariable,
 )
+from plumbline.adopting.first_user import with_user
 from plumbline.adopting.proposal import propose
+from plumbline.adopting.tried import Answer, Route, Tried
 
 BOTH = {"redis": "pyproject.toml", "postgres": "pyproject.toml"}
 SHOP = FoundApplication("asgi", "shop.main:app", "src", "fastapi", "src/shop/main.py:3: app = FastAPI(")
@@ -145,3 +147,22 @@ def test_a_worker_without_its_broker() -> None:
     worker = FoundCommand("celery", ("celery", "worker"), "Procfile:1", needs="broker")
 
     assert proposed(Findings(services=BOTH, processes=(worker,)), None) == {}
+
+
+def test_a_first_user() -> None:
+    """The command replaces the `prepare` that `init` wrote before. It is written once."""
+    migrate = FoundCommand("django", ("python", "manage.py", "migrate"), "", "web")
+    refused = Tried(answers=(Answer(Route("GET", "/orders"), 302, 0.1, location="/login/?next=/orders"),))
+    findings = Findings(prepare=(migrate,))
+
+    found = with_user(findings, refused, {})
+
+    [prepare] = [one for one in propose(found, SHOP) if one.key == "prepare"]
+    assert prepare.value[1][-1] == "cd web && python manage.py createsuperuser --noinput"
+    assert prepare.replaces == ["sh", "-c", "cd web && python manage.py migrate"]
+    assert {one.name for one in found.variables} == {
+        f"DJANGO_SUPERUSER_{one}" for one in ("USERNAME", "EMAIL", "PASSWORD")
+    }
+    assert with_user(found, refused, {}) == found
+    assert with_user(findings, refused, {"DJANGO_SUPERUSER_EMAIL": "a@example.com"}) == findings
+    assert with_user(findings, Tried(answers=(Answer(Route("GET", "/"), 302, 0.1, location="/home"),)), {}) == findings

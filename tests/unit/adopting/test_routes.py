@@ -92,3 +92,10 @@ def test_a_route_is_listed_once() -> None:
 )
 def test_what_may_change_something(path: str, may: bool) -> None:
     assert may_change_something(Route("GET", path)) == may
+
+
+def test_pages_of_forms() -> None:
+    """A form that a POST request sends is only shown by GET."""
+    assert not may_change_something(Route("GET", "/orders/create"), {"/orders/create"})
+    assert may_change_something(Route("GET", "/orders/create"), {"/orders"})
+    assert may_change_something(Route("GET", "/logout"), {"/logout"})

@@ -14,6 +14,10 @@ from plumbline.adopting.findings import FoundApplication, FoundCommand
 SEED = re.compile(
     r"initial|init_|seed|fixture|populate|create_first|first_|load_?data|loaddata|bootstrap_data|superuser"
 )
+MIGRATES = re.compile(r"\bupgrade\b|manage\.py migrate")
+FOLDER = re.compile(r"(?![-/~])(?!.*\.\.)[\w./-]+")
+# Commands of Flask's command line that create the tables.
+CREATES = re.compile(r"(init|create|setup)[-_]?(db|database|tables|all)|(db|database)[-_]?(init|create|setup)")
 
 
 def prepare(tree: Tree, started: list[Start], application: FoundApplication | None) -> list[FoundCommand]:
@@ -32,7 +36,7 @@ def prepare(tree: Tree, started: list[Start], application: FoundApplication | No
         )
         if one
     ][:1]
-    return found + (list(_seeds(started, directory)) if found else [])
+    return [*_folders(started), *found, *_seeds(started, directory)] if found else []
 
 
 def _django(tree: Tree, application: FoundApplication | None) -> FoundCommand | None:
@@ -58,7 +62,28 @@ def _flask(tree: Tree, application: FoundApplication | None) -> FoundCommand | N
                 app = application.target + ("()" if application.factory else "")
                 command = ("flask", "--app", app, "db", "upgrade")
                 return FoundCommand("flask-migrate", command, module.seen(node), application.directory)
+    return _flask_command(tree, application)
+
+
+def _flask_command(tree: Tree, application: FoundApplication) -> FoundCommand | None:
+    """Return the command of Flask's command line that a function of the project defines to create the tables."""
+    for module in tree.modules.values():
+        for node in () if module.is_aside or "command" not in module.text else module.nodes:
+            if isinstance(node, ast.FunctionDef) and (name := _command_name(node)) and CREATES.fullmatch(name):
+                command = ("flask", "--app", application.target, name)
+                return FoundCommand("flask", command, module.seen(node), application.directory)
     return None
+
+
+def _command_name(function: ast.FunctionDef) -> str:
+    """Return the name of the command that a function is, as Click derives it; "" if it is none, or has parameters."""
+    for one in function.decorator_list:
+        called = one.func if isinstance(one, ast.Call) else one
+        if isinstance(called, ast.Attribute) and called.attr == "command" and not function.args.args:
+            given = one.args[0] if isinstance(one, ast.Call) and one.args else None
+            name = given.value if isinstance(given, ast.Constant) else function.name.replace("_", "-")
+            return str(name).removesuffix("-command")
+    return ""
 
 
 def _litestar(tree: Tree, started: list[Start], application: FoundApplication | None) -> FoundCommand | None:
@@ -136,13 +161,24 @@ def _yoyo(tree: Tree) -> FoundCommand | None:
     return None
 
 
+def _folders(started: Iterable[Start]) -> Iterator[FoundCommand]:
+    """Return the commands that make folders of the project before a migration in the same script."""
+    migrations = {one.file: one.line for one in started if MIGRATES.search(" ".join(one.words)) and one.rank <= 4}
+    made: dict[str, str] = {}
+    for one in sorted(started, key=lambda one: (one.file, one.line)):
+        if one.words[:2] == ("mkdir", "-p") and one.line < migrations.get(one.file, 0):
+            made |= {name: one.seen for name in one.words[2:] if FOLDER.fullmatch(name) and name not in made}
+    if made:
+        yield FoundCommand("folders", ("mkdir", "-p", *made), next(iter(made.values())))
+
+
 def _seeds(started: Iterable[Start], directory: str) -> Iterator[FoundCommand]:
     """Return the Python commands that follow a migration in the same file and fill the database."""
     migrated: set[str] = set()
     seen: set[tuple[str, ...]] = set()
     for one in sorted(started, key=lambda one: (one.rank, one.file, one.line)):
         text = " ".join(one.words)
-        if re.search(r"\bupgrade\b|manage\.py migrate", text):
+        if MIGRATES.search(text):
             migrated.add(one.file)
         elif one.file in migrated and one.rank <= 4 and one.words not in seen:
             asks = "superuser" in text and "--no" not in text and ".py createsuperuser" in text

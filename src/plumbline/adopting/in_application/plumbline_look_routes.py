@@ -11,6 +11,7 @@ PARAMETER = re.compile(r"<(?:[^:<>]*:)?(\w+)>|\{(\w+)(?::[^{}]*)?\}")
 NAMED_GROUP = re.compile(r"\(\?P<(\w+)>[^()]*\)")
 # Views for people, which need a login or a browser.
 FOREIGN = {"admin", "djdt", "debug_toolbar", "silk"}
+TOOLBAR = ("debugtoolbar.", "_debug_toolbar.")  # of Flask-DebugToolbar
 METHODS = ("get", "post", "put", "patch", "delete")
 MOST_WRAPPED = 8
 
@@ -78,7 +79,8 @@ def _litestar(application: Any, prefix: str) -> Found:
 
 
 def _flask(application: Any, prefix: str) -> Found:
-    rules = [one for one in application.url_map.iter_rules() if not one.endpoint.endswith("static")]
+    every = application.url_map.iter_rules()
+    rules = [one for one in every if not one.endpoint.endswith("static") and not one.endpoint.startswith(TOOLBAR)]
     return [], [_route(method, prefix + one.rule, one.endpoint) for one in rules for method in sorted(one.methods)]
 
 
