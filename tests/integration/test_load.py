@@ -277,6 +277,18 @@ def test_a_slower_head_fails_beside_its_base(shop: Repository) -> None:
     assert "1 file differs: shop.py" in output
 
 
+def test_both_sides_have_several_processes_of_locust(shop: Repository) -> None:
+    """Each side has a master of Locust with a port of its own."""
+    limits = "rate_per_s = 20\nduration_s = 3\nwindow_s = 1.5\nleave_out_s = 0.1\nprocesses = 2\n"
+    shop.commit({"tests/performance/settings.toml": SETTINGS + limits})
+    shop.write({"shop.py": f"{APP}\n# changed\n"})
+    output = load(shop, "--base", "HEAD", code=None)
+    assert "invalid" not in output
+    base, head = (side["stages"][0]["requests"] for side in results(shop)["sides"])
+    assert base == pytest.approx(56, abs=38)
+    assert base == pytest.approx(head, abs=2)  # of the same arrivals
+
+
 SHOWING_CORES = """\
     if scope["path"] == "/cores":
         async with redis.asyncio.Redis.from_url(os.environ["REDIS_URL"]) as client:

@@ -20,6 +20,7 @@ from plumbline.load_settings import LoadSettings
 from plumbline.loading.plan import Window
 from plumbline.loading.rows import RequestRow, Rows, merged
 from plumbline.processes import last_lines, printable, set_affinity, signal_all, tree
+from plumbline.services.base import reserve_port
 
 MODULES = [Path(__file__).with_name("in_locust") / f"plumbline_{name}.py" for name in ("conductor", "open_loop")]
 FOLDER = "PLUMBLINE_LOAD"
@@ -70,6 +71,7 @@ class LocustRun:
             "answer_limit_s": settings.answer_limit_s,
             "hosts": hosts,
         }
+        self._held = contextlib.ExitStack()
         (folder / "plan.json").write_text(json.dumps(plan), "utf-8")
         self._log = folder / "locust.log"
         # Locust splits the option at commas, which the path of the repository may have.
@@ -81,8 +83,11 @@ class LocustRun:
             host, port = workers_at
             command += ["--master", "--master-bind-host", host, "--master-bind-port", str(port)]
             command += ["--expect-workers", str(workers), "--expect-workers-max-wait", f"{CONNECT_LIMIT_S:.0f}"]
-        elif processes > 1:
-            command += ["--processes", str(processes)]
+        elif processes > 1:  # with a master for each side, which need two ports
+            self._held.enter_context(port := reserve_port(0))
+            host, number = port.getsockname()
+            command += ["--processes", str(processes), "--master-bind-host", host, "--master-bind-port", str(number)]
+            command += ["--master-host", host, "--master-port", str(number)]
         self._start_limit_s = START_LIMIT_S + (CONNECT_LIMIT_S if workers_at else 0)
         self._few = f"fewer than {workers} Locust workers connected within {CONNECT_LIMIT_S:.0f} s"
         with self._log.open("wb") as log:
@@ -108,6 +113,7 @@ class LocustRun:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._held.close()
         if self._process.poll() is None:
             self._process.terminate()
             processes = tree(self._process.pid)
