@@ -84,8 +84,8 @@ class LocustRun:
             command += ["--master", "--master-bind-host", host, "--master-bind-port", str(port)]
             command += ["--expect-workers", str(workers), "--expect-workers-max-wait", f"{CONNECT_LIMIT_S:.0f}"]
         elif processes > 1:  # with a master for each side, which need two ports
-            self._held.enter_context(port := reserve_port(0))
-            host, number = port.getsockname()
+            self._held.enter_context(reserved := reserve_port(0))
+            host, number = reserved.getsockname()
             command += ["--processes", str(processes), "--master-bind-host", host, "--master-bind-port", str(number)]
             command += ["--master-host", host, "--master-port", str(number)]
         self._start_limit_s = START_LIMIT_S + (CONNECT_LIMIT_S if workers_at else 0)
