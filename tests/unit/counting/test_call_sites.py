@@ -374,7 +374,7 @@ async def test_an_application(counter: Counter, served: Services) -> None:
 
 
 async def test_a_background_task(counter: Counter, served: Services) -> None:
-    """What an application does after its answer belongs to the round, too."""
+    """The work of an application after its answer belongs to the round, too."""
     assert served.app is not None
     async with httpx.AsyncClient(base_url=served.app.address.url, trust_env=False) as client:
 

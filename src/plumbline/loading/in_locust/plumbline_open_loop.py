@@ -43,7 +43,7 @@ hooks: Any = events
 
 
 class Arrival(NamedTuple):
-    """When a task begins. Times are in seconds since the begin. Base and head get the same arrivals."""
+    """The start of a task. Times are in seconds since the begin. Base and head get the same arrivals."""
 
     due_s: float
     window_end_s: float
