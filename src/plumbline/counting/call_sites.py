@@ -9,6 +9,8 @@ from plumbline.counting.probes import TEST
 from plumbline.counting.statements import normalised
 from plumbline.results.schema import CallSite
 
+OF_STATEMENTS = ("postgres.statement", "postgres.parse")
+
 
 class CallSites:
     """A reader of the probe `sites`. It counts nothing itself."""
@@ -24,7 +26,7 @@ class CallSites:
         numbers: dict[str, dict[tuple[str, int, str, str], float]] = defaultdict(lambda: defaultdict(float))
         for process, noted in found:
             for kind, text, file, line, function, number in noted:
-                name = f"{kind} {normalised(text) if kind.startswith('postgres.') else text}".strip()
+                name = f"{kind} {normalised(text) if kind in OF_STATEMENTS else text}".strip()
                 numbers[name][file, line, function, "" if process == TEST else process] += number
         return {
             name: [

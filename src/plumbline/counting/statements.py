@@ -11,6 +11,7 @@ from typing import Literal
 
 from plumbline.counting.families import CannotCount
 
+EMPTY = "(empty statement)"  # with which pools check a connection
 MAX_LABEL_CHARACTERS = 300
 PREFIX = "%m [%p] %q<%d> "  # a `log_line_prefix` that names the database
 
@@ -111,6 +112,7 @@ def normalised(text: str) -> str:
     # Renumber the parameters: the length of a shortened list had shifted those after it.
     numbers: dict[str, str] = {}
     line = re.sub(r"\$\d+", lambda found: numbers.setdefault(found[0], f"${len(numbers) + 1}"), line)
+    line = line or EMPTY
     return line if len(line) <= MAX_LABEL_CHARACTERS else line[: MAX_LABEL_CHARACTERS - 1] + "…"
 
 

@@ -244,6 +244,7 @@ async def test_async_psycopg(counter: Counter, postgres_url: str) -> None:
     assert found == {
         **dict.fromkeys(["BEGIN", "COMMIT"], at("async begin", "with_async_psycopg")),
         "SELECT n FROM line WHERE id = $1": at("async execute", "with_async_psycopg"),
+        "(empty statement)": at("async ping", "with_async_psycopg"),
     }
 
 

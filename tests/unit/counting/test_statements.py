@@ -101,6 +101,9 @@ def test_entries_of_other_databases_are_left_out() -> None:
         ('FETCH FORWARD 50 FROM "c_17"', "FETCH FORWARD ? FROM ?"),
         ("DEALLOCATE ALL", "DEALLOCATE ALL"),
         ("BEGIN;", "BEGIN"),
+        ("", "(empty statement)"),
+        (" ; ", "(empty statement)"),
+        ("-- ping", "(empty statement)"),
     ],
 )
 def test_statements_of_a_kind_are_normalised_alike(text: str, label: str) -> None:

@@ -101,6 +101,7 @@ def with_psycopg_pipeline(connection: psycopg.Connection[Any]) -> None:
 async def with_async_psycopg(connection: psycopg.AsyncConnection[Any]) -> None:
     async with connection.transaction():  # async begin
         await connection.execute("SELECT n FROM line WHERE id = %s", [1], prepare=True)  # async execute
+    await connection.execute("")  # async ping
 
 
 def with_sqlalchemy(session: Session) -> list[int]:
