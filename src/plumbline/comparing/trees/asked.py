@@ -13,6 +13,7 @@ from packaging.utils import InvalidName, canonicalize_name
 from plumbline.comparing.trees.installers import Asked, InstallError, copied_folders, find_uv, folder_of
 from plumbline.comparing.trees.locks import FOR_DEVELOPERS, LOCK_FILES, Lock, read_lock, read_toml
 from plumbline.comparing.trees.pins import LOCAL_FILE, is_open
+from plumbline.comparing.trees.poetry import poetry_requirements
 from plumbline.comparing.trees.requirements import name_in, read_requirements
 from plumbline.installed import METADATA
 from plumbline.processes import run_command
@@ -128,12 +129,17 @@ def _application(
             False,
             file,
         )
+    is_package = poetry.get("package-mode", True) and "build-system" in pyproject
+    if poetry.get("dependencies") and not is_static and not is_package:  # Poetry's backend refuses to read it
+        chosen = frozenset(one for name in install.extras for one in poetry.get("extras", {}).get(name, []))
+        try:
+            return poetry_requirements(poetry["dependencies"], chosen), False, file
+        except ValueError as error:
+            raise InstallError(f"only Poetry can read a dependency in pyproject.toml: {error}: {ADVICE}") from None
     if is_static or "dependencies" in table.get("dynamic", []) or (poetry and "build-system" in pyproject):
         if not find_uv():
             raise InstallError(f"only uv can read the dependencies in pyproject.toml: install uv, or {ADVICE}")
         return [], True, file
-    if poetry.get("dependencies"):
-        raise InstallError(f"the dependencies in pyproject.toml can't be read without a [build-system]: {ADVICE}")
     return [], False, ""
 
 

@@ -169,9 +169,12 @@ def test_the_suite_or_the_settings_may_ask_for_the_application(root: Path) -> No
 
 
 def test_poetrys_dependencies_come_from_its_lock_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a lock file or a build system there is advice."""
+    """Without a lock file they come from pyproject.toml, also if its build backend refuses to read it."""
     monkeypatch.setattr(asked, "EXPORTS", {})
-    (root / "pyproject.toml").write_text(POETRY)
+    for text in (POETRY, POETRY.replace("name", "package-mode = false\nname") + BY_POETRY):
+        (root / "pyproject.toml").write_text(text)
+        assert asked_for(root, root, InstallSettings())[0].lines == ["idna"]
+    (root / "pyproject.toml").write_text(POETRY.replace('"*"', '{path = "idna"}'))
     with pytest.raises(InstallError, match=r'list them in .*, and set `application = "off"` in \[install\]'):
         asked_for(root, root, InstallSettings())
     (root / "poetry.lock").write_text(POETRY_LOCK)
