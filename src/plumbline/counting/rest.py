@@ -15,7 +15,7 @@ RESTLESS = (
 
 
 class Rest:
-    """Whether the code under test works, by its tasks and by its traffic with all services."""
+    """A check whether the code under test works, by its tasks and by its traffic with all services."""
 
     def __init__(self, watch: SocketWatch | None, note: Callable[[str], None]) -> None:
         """`watch` is None if the kernel does not report traffic: then only tasks are waited for."""

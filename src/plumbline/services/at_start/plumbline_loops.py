@@ -31,7 +31,7 @@ def running_loops() -> list[Any]:
 
 
 class Tasks:
-    """Tells whether tasks that have begun since `note` still run, as those of a request with background tasks do."""
+    """A check whether tasks that have begun since `note` still run, as those of a request with background tasks do."""
 
     def __init__(self) -> None:
         self._before: weakref.WeakSet[Any] = weakref.WeakSet()
