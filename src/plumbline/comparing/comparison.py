@@ -14,7 +14,7 @@ from plumbline.comparing.statistics.schedule import LEAST_SAMPLES, PairedCompari
 from plumbline.comparing.trees.application import SIDES, application_environment
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.locks import read_toml
-from plumbline.comparing.trees.sides import Sides, make_sides
+from plumbline.comparing.trees.sides import Sides, listed, make_sides
 from plumbline.comparing.workers.pair_runner import CountedPair, Plans, pair_runner
 from plumbline.comparing.workers.process import pytest_configuration
 from plumbline.comparing.workers.rehearsal import Rehearsal
@@ -101,7 +101,7 @@ def compare(
 
 def _notes_about(rehearsal: Rehearsal, sides: Sides) -> Iterator[str]:
     if rehearsal.brought_along:
-        files = ", ".join(sides.shown(rehearsal.brought_along))
+        files = listed(sides.shown(rehearsal.brought_along))
         yield f"base and head also have files that git ignores, because they read them: {files}"
     if rehearsal.untraced:
         names = ", ".join(f"{name} (runs {', '.join(programs)})" for name, programs in rehearsal.untraced.items())

@@ -223,7 +223,7 @@ def describe(sides: Sides) -> list[str]:
         lines.append(f"and {len(packages) - MOST_SHOWN} more packages")
     if count:
         lines.append(
-            f"{'1 file differs' if count == 1 else f'{count} files differ'}: {_listed(sides.shown(sides.files))}"
+            f"{'1 file differs' if count == 1 else f'{count} files differ'}: {listed(sides.shown(sides.files))}"
         )
     return lines or [SAME]
 
@@ -355,7 +355,8 @@ def _module_path(file: str, files: Mapping[str, str]) -> PurePosixPath:
     return path
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return the first names, and how many others there are."""
     shown = [name.encode("utf-8", "backslashreplace").decode() for name in names[:MOST_SHOWN]]
     return ", ".join(shown) + (f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else "")
 
