@@ -171,6 +171,7 @@ from flask import Flask, abort, redirect, request, session
 
 app = Flask("shop")
 app.secret_key = secrets.token_hex()
+app.config["SESSION_COOKIE_SECURE"] = True
 USERS = {}
 FORM = '''<form method="get"><input name="search"></form>
 <form method="post"><input name="csrf_token" type="hidden" value="{}">
@@ -216,7 +217,7 @@ def create():
 
 
 def test_forms(begun: Project) -> None:
-    """A user signs up and logs in at forms with a hidden field that is new on each page."""
+    """A user signs up and logs in at forms with a hidden field that is new on each page, and a cookie for HTTPS."""
     begun.write("settings.toml", WITHOUT_DATA)
     files = {"requirements.txt": "flask\ngunicorn\n", "shop.py": FLASK}
     done = init(begun, files, "--yes", "--log-in")

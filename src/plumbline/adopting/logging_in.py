@@ -40,7 +40,7 @@ def log_in(asker: Asker, possible: Sequence[Login], routes: Sequence[str], env: 
             continue  # only the place of the token is another
         with asker.client(LIMIT_S) as client:
             try:
-                _begin(asker, client, login, env)
+                is_secure = _begin(asker, client, login, env)
             except _Refused as error:
                 failed.append(FailedLogin(login, str(error), error.answer.error))
                 refused.append(replace(login, token=()))
@@ -50,15 +50,18 @@ def log_in(asker: Asker, possible: Sequence[Login], routes: Sequence[str], env: 
                 continue
             answers = tuple(asker.send(Route("GET", path), client=client)[0] for path in routes)
         if any(one.status == 200 for one in answers):
-            return LoggedIn(login, answers, tuple(failed))
+            return LoggedIn(replace(login, has_secure_cookies=is_secure), answers, tuple(failed))
         said = ", ".join(f"GET {one.route.path} {one.status}" for one in answers)
         cause = next((one.error for one in answers if one.error), "")
         failed.append(FailedLogin(login, f"No route answered 200 to this user: {said}.", cause))
     return LoggedIn(failed=tuple(failed))
 
 
-def _begin(asker: Asker, client: httpx.Client, login: Login, env: Mapping[str, str]) -> None:
-    """Send the requests of a login. Raises _Refused, or LookupError, TypeError or ValueError if there is no token."""
+def _begin(asker: Asker, client: httpx.Client, login: Login, env: Mapping[str, str]) -> bool:
+    """Send the requests of a login, and return whether it sets cookies for HTTPS.
+
+    Raises _Refused, or LookupError, TypeError or ValueError if there is no token.
+    """
     said = ""
     if login.sign_up:  # it is refused if the user exists already
         body = {**login.user, **_fresh(asker, client, login.sign_up_page, login.sign_up_fresh)}
@@ -73,11 +76,21 @@ def _begin(asker: Asker, client: httpx.Client, login: Login, env: Mapping[str, s
         error = f"login: {_shown(answer, response)}"
         # Only an answer to the made-up user is shown: it may repeat a password.
         raise _Refused(f"{said}; {error} {response.text[:MOST_SHOWN]!r}" if said else error, answer)
+    is_secure = _without_https(client)
     if login.token:
         token = response.json()
         for name in login.token:
             token = token[name]
         client.headers["Authorization"] = f"Bearer {token}"
+    return is_secure
+
+
+def _without_https(client: httpx.Client) -> bool:
+    """Let the client send cookies for HTTPS over HTTP, too. Return whether there are some."""
+    secure = [cookie for cookie in client.cookies.jar if cookie.secure]
+    for cookie in secure:
+        cookie.secure = False
+    return bool(secure)
 
 
 def _fresh(asker: Asker, client: httpx.Client, page: str, name: str) -> dict[str, str]:
@@ -85,6 +98,7 @@ def _fresh(asker: Asker, client: httpx.Client, page: str, name: str) -> dict[str
     if not page:
         return {}
     _, content = asker.send(Route("GET", page), client=client)
+    _without_https(client)
     found = re.search(fresh_value(name), content.decode(errors="replace")) if name else None
     return {name: found[1]} if found else {}
 

@@ -56,6 +56,8 @@ async def test_get(
             response = await client.get(route)
         assert response.status_code == 200
 '''
+GETS = "page = await client.get("
+WITHOUT_HTTPS = "# Also send cookies for HTTPS.\nfor cookie in client.cookies.jar:\n    cookie.secure = False"
 BEARER = 'client.headers["Authorization"] = f"Bearer {token}"'
 
 
@@ -110,6 +112,9 @@ def _steps(login: Login) -> str:
         fields = [f"    {quoted(name)}: {source}," for name, source in sources.items()]
         steps += ["credentials = {", *fields, "}"]
     steps += [_post("response", login.path, login.how, "credentials"), *_check(login)]
+    if login.has_secure_cookies:
+        steps = [one for step in steps for one in (step, *([WITHOUT_HTTPS] if step.startswith(GETS) else ()))]
+        steps.append(WITHOUT_HTTPS)
     if login.token:
         steps.append(_token(login.token))
     return textwrap.indent("\n".join(steps), " " * 8)
@@ -120,7 +125,7 @@ def _page(path: str, fresh: str) -> list[str]:
     if not fresh:
         return []
     return [
-        f"page = await client.get({quoted(path)})",
+        f"{GETS}{quoted(path)})",
         f"found = re.search(\n    r'{fresh_value(fresh)}',\n    page.text,\n)",
         f'assert found, "the form has no {fresh}"',
     ]

@@ -78,6 +78,7 @@ class Login(Struct, frozen=True):
     fresh: str = ""  # the hidden field of this form whose value is new on each page
     sign_up_page: str = ""
     sign_up_fresh: str = ""
+    has_secure_cookies: bool = False  # clients send them only over HTTPS
 
     def values(self, environ: Mapping[str, str]) -> dict[str, Any]:
         """Return the values of the fields."""
