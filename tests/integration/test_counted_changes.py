@@ -37,6 +37,7 @@ SHOP = """
     import os
 
     import asyncpg
+    import psycopg
     from starlette.applications import Starlette
     from starlette.responses import PlainTextResponse
     from starlette.routing import Route
@@ -59,6 +60,12 @@ SHOP = """
     async def cached(pool):
         async with pool.acquire() as connection:
             return await connection.fetchval("SELECT name FROM item WHERE id = 2")
+
+
+    async def kept(pool):
+        await asyncio.sleep(0.005)  # so that few rounds run before the counts
+        cursor = await kept.connection.execute("SELECT name FROM item WHERE id = %s", [3])
+        return await cursor.fetchone()
 
 
     async def total(pool):
@@ -84,12 +91,14 @@ SHOP = """
 
     @contextlib.asynccontextmanager
     async def lifespan(app):
-        async with asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=1, max_size=1) as pool:
-            app.state.pool = pool
+        async with (
+            asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=1, max_size=1) as app.state.pool,
+            await psycopg.AsyncConnection.connect(os.environ["DATABASE_URL"], autocommit=True) as kept.connection,
+        ):
             yield
 
 
-    WORK = (names, owned, first, cached, total, pay, encoded)
+    WORK = (names, owned, first, cached, kept, total, pay, encoded)
     app = Starlette(routes=[route(work) for work in WORK], lifespan=lifespan)
 """
 SUITE = """
@@ -97,7 +106,7 @@ SUITE = """
     import pytest
 
 
-    @pytest.mark.parametrize("path", ["names", "owned", "first", "cached", "total", "pay", "encoded"])
+    @pytest.mark.parametrize("path", ["names", "owned", "first", "cached", "kept", "total", "pay", "encoded"])
     def test_get(api_url, measure, path):
         with httpx.Client(base_url=api_url, trust_env=False) as client:
             for timer in measure():
@@ -159,6 +168,13 @@ CHANGES = {
         "        return await statement.fetchval()",
         "postgres.parse SELECT name FROM item WHERE id = ?",
         "statement = await connection.prepare(",
+    ),
+    "kept": Change(  # psycopg no longer prepares a statement
+        "shop.py",
+        'id = %s", [3])',
+        'id = %s", [3], prepare=False)',
+        "postgres.parse SELECT name FROM item WHERE id = $1",
+        "cursor = await kept",
     ),
     "total": Change(  # a list instead of a generator
         "shop.py",

@@ -26,6 +26,8 @@ class CallSites:
         numbers: dict[str, dict[tuple[str, int, str, str], float]] = defaultdict(lambda: defaultdict(float))
         for process, noted in found:
             for kind, text, file, line, function, number in noted:
+                if not file:
+                    continue  # it is not certain
                 name = f"{kind} {normalised(text) if kind in OF_STATEMENTS else text}".strip()
                 numbers[name][file, line, function, "" if process == TEST else process] += number
         return {
@@ -46,4 +48,7 @@ class BlockingCalls(CallSites):
     families: Sequence[str] = (BLOCKING,)
 
     def numbers(self, found: Sequence[tuple[str, Any]]) -> Numbers:
-        return {name: sum(site.count for site in sites) for name, sites in self.sites(found).items()}
+        numbers: Numbers = defaultdict(float)
+        for kind, text, *_, number in (row for _, noted in found for row in noted):
+            numbers[f"{kind} {text}"] += number
+        return dict(numbers)

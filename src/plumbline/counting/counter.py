@@ -15,6 +15,7 @@ from plumbline.counting.call_sites import BlockingCalls, CallSites
 from plumbline.counting.families import (
     BUFFERS,
     CPU,
+    PARSES,
     READS,
     ROWS,
     STATEMENTS,
@@ -23,6 +24,7 @@ from plumbline.counting.families import (
     Source,
     divisor,
     kind_of,
+    of_statement,
     same_count,
 )
 from plumbline.counting.holds import LoopHolds
@@ -245,6 +247,11 @@ def counts_of(ended: Sequence[tuple[Source, Sequence[Numbers]]], operations: int
         if isinstance(source, ProbeSource):
             for name, sites in source.sites.items():
                 counts.sites[name] = [replace(one, count=one.count / divisor(name, operations)) for one in sites]
+    for name, number in counts.same.items():
+        executed = counts.sites.get(of_statement(STATEMENTS, name), [])
+        # If each execution is parsed, as psycopg does without preparing, the parses have its lines.
+        if kind_of(name) == PARSES and name not in counts.sites and number == sum(one.count for one in executed):
+            counts.sites[name] = executed
     for name in [*counts.same, *counts.varying]:
         readers = counts.sites.get(name.replace(kind_of(name), STATEMENTS, 1), []) if kind_of(name) in READS else []
         if readers:

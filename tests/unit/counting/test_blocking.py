@@ -25,6 +25,7 @@ import uvloop
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from plumbline.counting import counter as module
+from plumbline.counting.call_sites import BlockingCalls
 from plumbline.counting.counter import Counter
 from plumbline.results.schema import CallSite
 from plumbline.services.at_start.plumbline_probes import Probes
@@ -107,6 +108,10 @@ async def a_sleep_by_another_name() -> None:
     sleep(0)  # noqa: ASYNC251
 
 
+async def a_sleep_in_generated_code() -> None:
+    exec("sleep(0)", {"sleep": sleep})  # noqa: S102
+
+
 async def a_sleep_in_a_greenlet() -> None:
     def work() -> None:
         await_only(asyncio.sleep(0))
@@ -172,6 +177,15 @@ def test_a_coroutine_that_blocks(body: Body, expected: Found, run: Callable[...,
     first = body.__code__.co_firstlineno
     assert places
     assert places <= {f"{HERE.relative_to(HERE.parents[3])}:{line}" for line in range(first + 1, first + 5)}
+
+
+def test_a_call_in_generated_code() -> None:
+    """It is counted without a line."""
+    found, places = blocked(a_sleep_in_generated_code)
+    assert (found, places) == ({"time.sleep": 1}, {":0"})
+    answers = [("app", [("blocking", "time.sleep", "", 0, "", 1)])]
+    assert BlockingCalls().numbers(answers) == {"blocking time.sleep": 1}
+    assert BlockingCalls().sites(answers) == {}
 
 
 async def an_await() -> None:

@@ -20,6 +20,10 @@ LEAST_MEASURED_S = 0.4
 BLOCK_S = 0.0004
 MOST_SAMPLES = 40
 WARM_UP_S = 0.008
+# Rounds before those that count: caches fill and connections open in them. psycopg prepares a statement when a
+# connection executes it for the sixth time. A benchmark has fewer rounds if they would take longer than ROUNDS_LIMIT_S.
+LEAST_ROUNDS, PREPARING_ROUNDS, MOST_ROUNDS = 2, 6, 10
+ROUNDS_LIMIT_S = 0.25
 # Time in addition to the samples: per block, per benchmark in a pair, and per pair.
 TURN_S = 0.0005
 BEGIN_S = 0.02
@@ -51,6 +55,11 @@ class BenchmarkPlan:
     def warm_up(self) -> int:
         """Number of samples that a fresh process takes first and discards."""
         return min(max(math.ceil(WARM_UP_S / self.sample_s), 1), MOST_SAMPLES) if self.sample_s else MOST_SAMPLES
+
+    @property
+    def rounds_before_counts(self) -> int:
+        least = PREPARING_ROUNDS if PREPARING_ROUNDS * self.sample_s <= ROUNDS_LIMIT_S else LEAST_ROUNDS
+        return min(max(self.warm_up, least), MOST_ROUNDS)
 
     @property
     def block_s(self) -> float:

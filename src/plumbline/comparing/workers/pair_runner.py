@@ -35,8 +35,6 @@ from plumbline.results.schema import Counts, FunctionTime
 from plumbline.settings import Settings, Tail
 
 PROFILED_S = 0.5  # how long a benchmark runs under a profiler, estimated without the profiler's overhead
-# Rounds before a counting pass: caches fill and connections open in them.
-LEAST_ROUNDS, MOST_ROUNDS = 2, 10
 LEAST_REST_S = 0.02  # combine shorter rests between blocks, because other processes change the caches in each rest
 
 Plans = Sequence[BenchmarkPlan]
@@ -376,9 +374,8 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
 def _count_one(pair: WorkerPair, plan: BenchmarkPlan, servers: PairServers) -> list[Counted]:
     """Count a benchmark in each worker. Return nothing of a side that skips or fails it."""
     begun = [worker.begins(plan.key) for worker in pair.both]
-    rounds = min(max(plan.warm_up, LEAST_ROUNDS), MOST_ROUNDS)
     counted = [
-        worker.count(rounds, partial(servers.log_of, worker.side.name, pair.round))
+        worker.count(plan.rounds_before_counts, partial(servers.log_of, worker.side.name, pair.round))
         for worker in (pair.both if all(begun) else ())
     ]
     return [one for one in counted if one is not None]

@@ -47,6 +47,7 @@ MAY_BLOCK_IN = {("threading", "start"), ("threading", "_is_owned"), ("concurrent
 # Its calls are as many as the folders of a path, which differ between machines.
 MAY_BLOCK_IN |= {("posixpath", "realpath"), ("posixpath", "_joinrealpath")}
 
+NOWHERE = ("", 0, "")  # the line of a call in code from `exec`
 IN_USE = "another profiler is in use"
 
 CanBlock = Callable[[Any, Any], bool]  # whether a call can block, by the object of the method and the calling frame
@@ -94,7 +95,10 @@ class Blocking:
         self._counting = True
 
     def leave(self) -> list[tuple[str, str, str, int, str, int]]:
-        """Return the family, the function, the file, line and function of the project's own code, and how often."""
+        """Return the family, the function, the file, line and function of the project's own code, and how often.
+
+        See NOWHERE.
+        """
         self._counting = False
         if self._error is not None:
             raise self._error
@@ -168,7 +172,7 @@ class Blocking:
         return ""
 
     def _site(self, frame: Any) -> Any:
-        """Return the line of the project's own code that blocks the loop. None if there is none, or if it may."""
+        """Return the line of the project's own code that blocks the loop. None if no such code does, or if it may."""
         for one in outward(frame):
             module = str(one.f_globals.get("__name__"))
             if module.partition(".")[0] in MAY_BLOCK or (module, one.f_code.co_name) in MAY_BLOCK_IN:
@@ -176,7 +180,7 @@ class Blocking:
             if id(one.f_code) in self._in_python:
                 return None
             if self._callers.is_own(one):
-                return self._callers.site(frame)
+                return self._callers.site(frame) or NOWHERE
         return None
 
 

@@ -19,3 +19,9 @@ def test_a_block_has_as_many_samples_as_fill_its_time() -> None:
     plans = [BenchmarkPlan(KEY, sample_s, LIMITS) for sample_s in (0.0, 5e-6, 1e-4, 3e-4, 9e-4, 4e-3, 0.3)]
     assert [plan.samples for plan in plans] == [40, 40, 4, 2, 1, 1, 1]
     assert [plan.warm_up for plan in plans] == [40, 40, 40, 27, 9, 2, 1]
+
+
+def test_rounds_before_counts_let_psycopg_prepare() -> None:
+    """It prepares in the sixth execution. Rounds that take long are fewer."""
+    plans = [BenchmarkPlan(KEY, sample_s, LIMITS) for sample_s in (0.0, 1e-4, 9e-4, 4e-3, 0.04, 0.05)]
+    assert [plan.rounds_before_counts for plan in plans] == [10, 10, 9, 6, 6, 2]
