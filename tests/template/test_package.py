@@ -18,6 +18,7 @@ from plumbline.adopting.pipelines import MEASURE, pipelines_at_root
 from tests.support.pipelines import check_schema
 from tests.support.project import ROOT, copy_environment, make_environment, pip_install
 from tests.support.repository import Repository
+from tests.support.slow import cases
 
 from .copies import Copy, copier, copy, make_template, tag
 
@@ -116,7 +117,7 @@ def test_a_vendored_package_is_installed_from_the_copy(template: Repository, emp
         assert Path(where.strip()).is_relative_to(copied.suite / "vendor" / "src")
 
 
-@pytest.mark.parametrize("source", ["git", "index", "vendored"])
+@pytest.mark.parametrize("source", cases(["git", "index", "vendored"], slow={"index"}))
 def test_a_copy_from_github_uses_the_action_at_its_commit(
     template: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
