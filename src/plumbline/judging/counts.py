@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from plumbline.counting.families import (
     BUFFERS,
     COMMANDS,
+    PARSES,
     READS,
     ROWS,
     STATEMENTS,
@@ -57,6 +58,7 @@ def compare_counts(
     - messages on another backend, which splits them differently;
     - messages of several segments, unless they have more than doubled;
     - rows and buffers read with another profile, because more samples may have written more rows;
+    - preparing a statement that is executed less often, which clients may put off;
     - buffers read by another version of PostgreSQL, which reads otherwise;
     - a command or statement that replaces another one, if the total has not grown;
     - what a new statement reads, if the statements that it replaces read as much.
@@ -80,10 +82,12 @@ def compare_counts(
         varying = name in varied or name in varies
         if grown or (not varying and more(name, now * factor, then, requests)):
             replaces = then == 0 and " " in name and _replaces_as_much(name, before, after)
+            executions = of_statement(STATEMENTS, name)
             comparable = {
                 f"{name.partition('.')[0]}.messages": same_backend,
                 ROWS: same_profile,
                 BUFFERS: same_profile and same_postgres,
+                PARSES: after.get(executions, 0.0) >= before.get(executions, 0.0),
             }
             gated = grown and not replaces and comparable.get(kind_of(name), True)
             sites = _sites(name, old, new, is_baseline) if grown else []

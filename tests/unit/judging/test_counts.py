@@ -409,6 +409,14 @@ def test_each_statement_may_read_no_more(old: dict[str, float], new: dict[str, f
     assert gated(old, new) == names
 
 
+@pytest.mark.parametrize(("executed", "fails"), [(1, False), (3, True)])
+def test_a_statement_that_is_executed_less_often_may_be_prepared_later(executed: int, fails: bool) -> None:
+    statement, parse = "postgres.statement A", "postgres.parse A"
+    old = Counts({statement: 3}, families=["postgres.statement"])
+    new = Counts({statement: executed, parse: 1}, families=["postgres.statement"])
+    assert any(one.gated for one in compare_counts(old, new)) == fails
+
+
 @pytest.mark.parametrize(
     ("old", "new", "old_unread", "new_unread", "names"),
     [
