@@ -497,6 +497,23 @@ EXAMPLES = """
 """
 
 
+def test_hidden_routes_of_included_routers(trial: Try) -> None:
+    """No document has them."""
+    source = """
+        from fastapi import APIRouter, FastAPI
+
+        inner, outer, app = APIRouter(), APIRouter(), FastAPI()
+        inner.get("/up", include_in_schema=False)(lambda: {})
+        outer.websocket("/live")(lambda socket: None)
+        outer.include_router(inner, prefix="/inner")
+        app.include_router(outer, prefix="/outer")
+    """
+    tried = trial(source)
+
+    assert [(one.method, one.path) for one in tried.routes] == [("GET", "/outer/inner/up")]
+    assert [one.status for one in tried.answers] == [200]
+
+
 def test_documented_examples_are_posted_if_asked(trial: Try) -> None:
     """They are sent up to the first that is accepted."""
     tried = trial(EXAMPLES, examples=True)

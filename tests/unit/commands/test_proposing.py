@@ -103,6 +103,14 @@ def test_a_setting_that_stays_is_named() -> None:
     assert not any("N+1" in line for line in lines)
 
 
+def test_an_application_that_answers_no_path_with_200() -> None:
+    """The errors of its routes are shown: they may be why."""
+    answers = (Answer(Route("GET", "/up"), 500, 0.01, "KeyError: 'x'"), Answer(Route("GET", "/me"), 401, 0.01))
+    lines = summary(Proposal(SHOP, "", [], Tried(failed="application", answers=answers), Findings()))
+
+    assert lines[2:5] == ["", "it runs, but no path was found that answers 200:", "  GET /up  500: KeyError: 'x'"]
+
+
 def test_routes_without_a_benchmark_are_counted() -> None:
     routes = (Route("GET", "/users"), Route("POST", "/users"), Route("GET", "/users/{id}", has_parameters=True))
     lines = summary(Proposal(SHOP, "", [], Tried(routes=routes), Findings()))

@@ -53,7 +53,7 @@ def _starlette(application: Any, prefix: str) -> Found:
     else:
         own = set()
     routes: list[Route] = []
-    for one in application.routes:
+    for one in _flat(application.routes):
         path = str(getattr(one, "path", ""))
         if hasattr(one, "methods") and path not in own:
             routes += [_route(method, prefix + path, str(one.name)) for method in sorted(one.methods or {"GET"})]
@@ -62,6 +62,13 @@ def _starlette(application: Any, prefix: str) -> Found:
             inner = inner if any(inner) or not one.routes else _starlette(one, prefix + path)
             documents, routes = documents + inner[0], routes + inner[1]
     return documents, routes
+
+
+def _flat(routes: Any) -> Iterator[Any]:
+    """Yield the routes, also those of included routers, which FastAPI 0.163 keeps together."""
+    for one in routes:
+        for inner in one.effective_route_contexts() if hasattr(one, "effective_route_contexts") else [one]:
+            yield inner if getattr(inner, "methods", None) else getattr(inner, "starlette_route", None) or inner
 
 
 def _litestar(application: Any, prefix: str) -> Found:
