@@ -212,7 +212,7 @@ def summary(proposal: Proposal) -> list[str]:
         lines += [f"  not asked: {one.method} {one.path}" for one in tried.left_out[:MOST_SHOWN]]
         if len(tried.left_out) > MOST_SHOWN:
             lines.append(f"  and {len(tried.left_out) - MOST_SHOWN} more were not asked")
-    elif broken := [one for one in tried.answers if one.status >= 500]:
+    elif tried.failed == "application" and (broken := [one for one in tried.answers if one.status >= 500]):
         lines += ["", "it runs, but no path was found that answers 200:"]
         lines += [f"  {_answer(one)}" for one in broken[:MOST_SHOWN]]
     return [*lines, *_remarks(proposal)]
