@@ -356,16 +356,18 @@ def test_the_driver_of_sqlalchemy(search: Search) -> None:
     assert variables(search, settings) == {"DATABASE_URL": ASYNCPG}
 
 
-def test_django_in_production(search: Search) -> None:
-    settings = """
+@pytest.mark.parametrize("hosts", ["[]", '["example.com"]', '["*"]'])
+def test_django_in_production(search: Search, hosts: str) -> None:
+    settings = f"""
 import environ
 env = environ.Env()
-ALLOWED_HOSTS = env.list("DJANGO_ALLOWED_HOSTS", default=[])
+ALLOWED_HOSTS = env.list("DJANGO_ALLOWED_HOSTS", default={hosts})
 SECURE_SSL_REDIRECT = env.bool("DJANGO_SECURE_SSL_REDIRECT", default=True)
 """
     found = variables(search, settings)
 
-    assert found == {"DJANGO_ALLOWED_HOSTS": "127.0.0.1,localhost", "DJANGO_SECURE_SSL_REDIRECT": "false"}
+    allowed = {} if "*" in hosts else {"DJANGO_ALLOWED_HOSTS": "127.0.0.1,localhost"}
+    assert found == {**allowed, "DJANGO_SECURE_SSL_REDIRECT": "false"}
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,7 @@ def _other(read: Read, example: Example | None, *, is_set: bool) -> FoundVariabl
         return None
     if read.required or (is_unset and OWN_SECRET.fullmatch(read.name)):
         return FoundVariable(read.name, harmless(read, value), read.required, read.seen)
-    if re.fullmatch(r"(\w+_)?ALLOWED_HOSTS", read.name) and (is_unset or read.default == "[]"):
+    if re.fullmatch(r"(\w+_)?ALLOWED_HOSTS", read.name) and not re.search(r"127\.0\.0\.1|\*", read.default or ""):
         hosts = '["127.0.0.1", "localhost"]' if read.is_json else "127.0.0.1,localhost"
         return FoundVariable(read.name, hosts, False, read.seen)
     if example and not example.is_compose and (local := mode(read, value)):
