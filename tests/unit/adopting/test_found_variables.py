@@ -239,6 +239,15 @@ def test_reads_that_need_no_value(search: Search, line: str) -> None:
     assert variables(search, line) == {}
 
 
+def test_the_scheme_that_tortoise_knows(search: Search) -> None:
+    code = 'import os\nfrom tortoise import Tortoise\nos.getenv("DATABASE_URL", "postgresql://shop@db/shop")\n'
+
+    [template] = variables(search, code).values()
+
+    assert template.startswith("postgres://{postgres.user}:")
+    assert template.endswith("/{postgres.database}")
+
+
 @pytest.mark.parametrize(
     ("file", "name", "template"),
     [

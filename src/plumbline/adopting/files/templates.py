@@ -42,6 +42,7 @@ RESULT_BACKEND = re.compile(r"(\w+_)?RESULT_BACKEND(_URL)?")
 RATE_LIMIT = re.compile(r"RATE_?LIMIT|THROTTL", re.IGNORECASE)
 OF_A_LIMIT = re.compile(r"PERIOD|WINDOW|INTERVAL|DURATION|STORAGE|(SECONDS|MINUTES|HOURS|TIME(OUT)?|TTL|SIZE|DB|PORT)$")
 MANY = "1000000"
+TORTOISE = "tortoise"
 OFF_IF_EMPTY = re.compile(r"SENTRY|(^|_)DSN$")
 LONG = "plumbline-plumbline-plumbline-plumbline"
 FERNET = "cGx1bWJsaW5lcGx1bWJsaW5lcGx1bWJsaW5lcGx1bWI="  # 32 bytes
@@ -95,7 +96,10 @@ def place_of(read: Read, values: list[str], servers: set[str]) -> Place | None:
 
 
 def template_of(place: Place, driver: str = "") -> str:
-    """Return the template of a place. `driver`: of SQLAlchemy, for URLs whose scheme nothing shows."""
+    """Return the template of a place.
+
+    `driver`: that of SQLAlchemy, for URLs whose scheme nothing shows, or TORTOISE.
+    """
     server = place.server
     if place.part == "endpoint":
         return f"{{{server}.host}}:{{{server}.port}}"
@@ -106,8 +110,11 @@ def template_of(place: Place, driver: str = "") -> str:
     if server == "rabbitmq":
         # Clients log in as guest by default.
         return (place.scheme or "amqp") + "://{rabbitmq.host}:{rabbitmq.port}/"
-    scheme = place.scheme or (f"postgresql+{driver}" if driver and server == "postgres" else "")
-    if "+" not in scheme:
+    is_named = driver not in ("", TORTOISE) and server == "postgres"
+    scheme = place.scheme or (f"postgresql+{driver}" if is_named else "")
+    if server == "postgres" and driver == TORTOISE and "+" not in scheme:
+        scheme = "postgres"  # it refuses postgresql
+    elif "+" not in scheme:
         return f"{{{server}.url}}"
     return scheme + "://{%s.user}:{%s.password}@{%s.host}:{%s.port}/{%s.database}".replace("%s", server)
 

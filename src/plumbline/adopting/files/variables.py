@@ -12,6 +12,7 @@ from plumbline.adopting.files.templates import (
     MODE_NAME,
     OTHERS,
     RESULT_BACKEND,
+    TORTOISE,
     Place,
     engine,
     harmless,
@@ -174,8 +175,10 @@ def _scheme(read: Read, servers: set[str]) -> str:
     return "redis" if "redis" in servers and (is_other or BROKER.fullmatch(read.name)) else ""
 
 
-def _driver(modules: Iterable[Module]) -> str:
-    """Return the driver that SQLAlchemy's URLs must name, "" if the code adds it or needs none."""
+def _driver(modules: Collection[Module]) -> str:
+    """Return the driver that SQLAlchemy's URLs must name, "" if the code adds it or needs none; or TORTOISE."""
+    if any(one.module.partition(".")[0] == TORTOISE for module in modules for one in module.imports.values()):
+        return TORTOISE
     texts = [module.text for module in modules]
     if not any("create_async_engine" in text or "SQLAlchemyAsyncConfig" in text for text in texts):
         return ""
