@@ -74,10 +74,10 @@ def form_logins(
     asker: Asker, answers: Sequence[Answer], routes: Sequence[Route], env: Mapping[str, str], words: Sequence[str]
 ) -> list[Login]:
     """Return logins at the forms of an application, the likeliest first. `words`: those of `prepare`."""
-    pages = [one.location_path for one in answers if one.wants_login and one.location]
+    pages = [*dict.fromkeys(one.location_path for one in answers if one.wants_login and one.location)][:2]
     gets = [one.path for one in routes if one.method == "GET" and not one.has_parameters]
-    pages += [path for path in gets if LOGIN_PAGE.search(path)]
-    forms = [*_forms(asker, [*dict.fromkeys([*pages, ADMIN])][: MOST_PAGES + 1])]
+    pages += [ADMIN, *(path for path in gets if LOGIN_PAGE.search(path))]
+    forms = [*_forms(asker, [*dict.fromkeys(pages)][:MOST_PAGES])]
     signs = [*_forms(asker, [path for path in gets if SIGN_UP.search(path)][:MOST_PAGES])]
     of_variables = [login for form in forms for login in _of_variables(form, env)]
     signed_up = [login for form in forms for sign_up in signs for login in _signed_up(form, sign_up)]
