@@ -32,7 +32,7 @@ EXIT_CODES = {
     1: "a regression, a broken budget, or a failed test",
     2: "wrong usage",
     3: "something was not measured, or not compared, so there is no verdict to trust",
-    4: "a benchmark is inconclusive, and fail_on makes that a failure",
+    4: "a benchmark is inconclusive, and the setting fail_on makes that a failure",
     130: "interrupted",
 }
 
