@@ -139,42 +139,41 @@ def test_slow_users_get_as_many_arrivals_as_fast_ones() -> None:
     """Otherwise fewer requests would show that they are slow. The arrivals of users that have ended go to others."""
     run(
         """
-class Slow(User):
-    pass
-
 class Fast(User):
     pass
 
 class Once(User):
     pass
 
-def pause(user):
-    if isinstance(user, Slow):
-        sleep(BUSY_S)
+class Slow(User):
+    pass
 
 def work(user):
     name = type(user).__name__
     while True:
-        loop.run(user, lambda _: name, lambda name: (request(name), pause(user)))
+        loop.run(user, lambda _: name, lambda name: (request(name), name == "Slow" and gevent.sleep(1e6)))
         if name == "Once":
             return
 
+def turns():
+    for _ in range(1000):
+        gevent.sleep(0)
+
 loop.begun.clear()
-users = [kind(loop.environment) for kind in (Slow, Fast, Once) for _ in range(3)]
-for user in users:
-    gevent.spawn(work, user)
-gevent.sleep(0)
-loop.begin({"hosts": [], "windows": [(0.0, 1.2, 200.0, 1)], "part": 0, "parts": 1, "in_s": 0.0, "answer_limit_s": 1.0})
-sent = []
-loop.environment.runner.send_message = lambda name, data: sent.append(data)
-while {} not in sent:
-    gevent.sleep(WAIT_S)
-names = [row[3] for data in sent for row in data.get("requests", ())]
-missed = names.count("")
-slow, fast, once = (names.count(name) for name in ("Slow", "Fast", "Once"))
-assert once == 3, once
-assert missed > 60, missed  # those of slow users
-assert abs(slow + missed - fast) < 60, (slow, missed, fast)
+for kind in (Slow, Fast, Once):
+    for _ in range(3):
+        gevent.spawn(work, kind(loop.environment))
+turns()
+loop._shares.arrivals = iter([Arrival(0.0, 1e6, number * 7 % 300 / 300, 0.0) for number in range(300)])
+loop.begun.set()
+turns()
+names = [row[3] for row in loop.rows["requests"]]
+assert names.count("Once") == 3
+assert names.count("Slow") == 3
+left = len(list(loop._shares.rest()))
+assert len(names) + left == 300
+assert 130 <= names.count("Fast") <= 170, names.count("Fast")
+assert 130 <= left <= 170, left
 """
     )
 
