@@ -16,7 +16,7 @@ import gevent
 from gevent.pool import Group
 from locust import SequentialTaskSet, TaskSet
 from locust.user.task import DefaultTaskSet
-from plumbline_open_loop import Arrival, OpenLoop, arrivals, chooser, remembered
+from plumbline_open_loop import Arrival, OpenLoop, Shares, arrivals, chooser, remembered
 
 WAIT_S, BUSY_S = 0.05, 0.3
 
@@ -174,6 +174,14 @@ left = len(list(loop._shares.rest()))
 assert len(names) + left == 300
 assert 130 <= names.count("Fast") <= 170, names.count("Fast")
 assert 130 <= left <= 170, left
+
+fast, once, shares = Fast(loop.environment), Once(loop.environment), Shares()
+shares.join(fast)
+shares.join(once)
+shares.arrivals = iter([Arrival(due_s, 1e6, number, 0.0) for due_s, number in ((1.0, 0.9), (2.0, 0.9), (3.0, 0.1))])
+assert shares.next(fast).due_s == 3.0
+shares.leave(once)
+assert [shares.next(fast).due_s for _ in range(2)] == [1.0, 2.0]
 """
     )
 
