@@ -225,7 +225,7 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     #: The number of samples of each benchmark. If these samples take less than 25 ms together, more follow, up to five
     #: times this number.
     samples: Annotated[int, Meta(ge=7)]
-    #: Untimed operations before the first sample. The block under `with timer` runs at least once.
+    #: Untimed operations before the first sample, rounded up to whole executions of the block under `with timer`.
     warmup: Annotated[int, Meta(ge=0)]
     #: The most seconds that the samples of a benchmark may take together. At least 7 samples are taken in any case.
     timed_limit_s: Positive
@@ -244,7 +244,7 @@ class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
     minimum_effect: Share = 0.05
     #: The share of runs that may fail although nothing got slower: 0.01 is 1 of 100 runs.
     false_alarms: Share = 0.01
-    #: The least share of slow-downs as large as `minimum_effect` that must not pass: 0.97 is 97 of 100.
+    #: The share of slow-downs as large as `minimum_effect` that must be kept from passing: 0.97 is 97 of 100.
     power: Share = 0.97
     #: Further figures that the paired comparison judges: the 90th percentile and the mean. If only some calls get
     #: slower, only these figures grow.
@@ -285,8 +285,8 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     mean_ms: Positive | None = None
     #: The highest 95th percentile, in milliseconds.
     p95_ms: Positive | None = None
-    #: The highest 99th percentile, in milliseconds. If there are fewer than 1,000 samples, the 95th percentile is used
-    #: instead. If the 95th percentile is above the limit, the benchmark fails. Otherwise the benchmark is inconclusive.
+    #: The highest 99th percentile, in milliseconds. Fewer than 1,000 samples can't show that the limit is kept: the
+    #: benchmark fails if its 95th percentile is above the limit, and is inconclusive otherwise.
     p99_ms: Positive | None = None
     #: The longest operation, in milliseconds.
     max_ms: Positive | None = None
@@ -307,8 +307,8 @@ class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):
     tails: tuple[Tail, ...] | None = None
     #: Like `gate.tail_tolerance`, for this benchmark.
     tail_tolerance: Share | None = None
-    #: The usual size of a shift that a change without effect causes, such as an unused function: 0.01 is 1 %. A larger
-    #: `bias` makes the margin of error larger. `nox -s selfcheck -- --placebos --save` measures and writes this
+    #: How much the timings usually move if a change does nothing, such as adding an unused function: 0.01 is 1 %. A
+    #: larger `bias` makes the margin of error larger. `nox -s selfcheck -- --placebos --save` measures and writes this
     #: setting.
     bias: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     #: Like `gate.allow_unmeasured`, for this benchmark.
@@ -316,7 +316,7 @@ class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CountSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Counts besides messages, commands and statements."""
+    """Which counts a run takes. Messages, Redis commands and SQL statements are always counted."""
 
     #: Whether allocations and peak memory are counted. Counting needs the extra `memory`, on Linux or macOS.
     memory: bool = True
@@ -326,7 +326,8 @@ class CompareSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """The copies of the repository in which base and head run."""
 
     #: Further files and folders that base and head need, as paths from the root of the project. Name files outside of
-    #: the repository, and large folders that git ignores.
+    #: the repository, such as `../shared`, and folders above 16 MB that git ignores. Smaller ignored files are copied
+    #: without this setting.
     also_copy: list[str] = []
 
 

@@ -139,14 +139,14 @@ class PostgresStatements:
         kinds: dict[tuple[str, str], list[Executed]] = {}
         for one in part:
             if one.kind == "statement":
-                kinds.setdefault((normalised(one.text), normalised(one.prepared)), []).append(one)
-        for (label, prepared), alike in kinds.items():
+                kinds.setdefault((normalised(one.text), normalised(one.prepared or one.text)), []).append(one)
+        for (label, planned), alike in kinds.items():
             try:
                 if ROWS in self.families and label not in self.unread and self._reads_tables(alike[-1]):
                     read = self._read_by(alike[-1])
                     for kind, each in zip(READS, (read.rows, read.buffers), strict=True):
                         numbers[f"{kind} {label}"] = numbers.get(f"{kind} {label}", 0.0) + len(alike) * each
-                    self._plans.setdefault(prepared or label, set()).add(read.plan)
+                    self._plans.setdefault(planned, set()).add(read.plan)
             except CannotCount as error:
                 self.unread.append(label)
                 if len(self.unread) == MOST_UNREAD:

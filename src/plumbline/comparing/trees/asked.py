@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import InvalidName, canonicalize_name
+from packaging.utils import canonicalize_name
 
 from plumbline.comparing.trees.installers import Asked, InstallError, copied_folders, find_uv, folder_of
 from plumbline.comparing.trees.locks import FOR_DEVELOPERS, LOCK_FILES, Lock, read_lock, read_toml
@@ -98,8 +98,8 @@ def is_buildable(project: Path, pyproject: Table) -> bool:
 def _has_valid_name(pyproject: Table) -> bool:
     """Return whether tools can read pyproject.toml: they refuse one whose project has a wrong name."""
     try:
-        canonicalize_name(pyproject.get("project", {}).get("name", "none"), validate=True)
-    except InvalidName:
+        Requirement(pyproject.get("project", {}).get("name", "none"))
+    except InvalidRequirement:
         return False
     return True
 
