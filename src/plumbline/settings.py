@@ -316,7 +316,7 @@ class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CountSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which counts a run takes. Messages, Redis commands and SQL statements are always counted."""
+    """Optional counts. Messages, Redis commands and SQL statements are always counted."""
 
     #: Whether allocations and peak memory are counted. Counting needs the extra `memory`, on Linux or macOS.
     memory: bool = True
