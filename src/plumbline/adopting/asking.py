@@ -1,6 +1,7 @@
 """Requests to the run's own application, each route once: GET, and POST with an example that the schema documents."""
 
 import contextlib
+import json
 import re
 import textwrap
 import time
@@ -115,7 +116,7 @@ class Asker:
                 error = "the application ended"
         seconds = time.monotonic() - began_s
         error = error or (self._cause(begin) if status >= 500 else "")
-        return Answer(route, status, seconds, error, location), content
+        return Answer(route, status, seconds, error, location, has_empty_list(content)), content
 
     def _cause(self, begin: int) -> str:
         """Return the last error in the output after `begin`, and the last line of the project that it passed."""
@@ -135,3 +136,12 @@ class Asker:
         while self._app.running() and time.monotonic() < until_s:
             time.sleep(POLL_S)
         return not self._app.running()
+
+
+def has_empty_list(content: bytes) -> bool:
+    """Return whether an answer is an empty list in JSON, or an object with one."""
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return found == [] or (isinstance(found, dict) and [] in found.values())

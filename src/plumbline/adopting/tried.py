@@ -42,6 +42,7 @@ class Answer(Struct, frozen=True):
     seconds: float
     error: str = ""
     location: str = ""  # the address of a redirect
+    has_empty_list: bool = False  # whether its JSON is or contains an empty list
 
     @property
     def is_success(self) -> bool:

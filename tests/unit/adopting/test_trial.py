@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from plumbline.adopting.asking import has_empty_list
 from plumbline.adopting.files.sqlite import existing_files
 from plumbline.adopting.trial import LOOK, try_application
 from plumbline.adopting.tried import Tried
@@ -512,6 +513,23 @@ def test_hidden_routes_of_included_routers(trial: Try) -> None:
 
     assert [(one.method, one.path) for one in tried.routes] == [("GET", "/outer/inner/up")]
     assert [one.status for one in tried.answers] == [200]
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"[]", True),
+        (b'{"count": 0, "results": []}', True),
+        (b"[1]", False),
+        (b'{"results": [{"tags": []}]}', False),
+        (b"{}", False),
+        (b"<ul></ul>", False),
+        (b"\xff", False),
+        (b"[" * 100_000, False),
+    ],
+)
+def test_answers_with_an_empty_list(content: bytes, found: bool) -> None:
+    assert has_empty_list(content) is found
 
 
 def test_documented_examples_are_posted_if_asked(trial: Try) -> None:
