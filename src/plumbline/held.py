@@ -13,14 +13,8 @@ def hold(path: Path) -> int:
     """Create a file, lock it with a shared lock, and return its descriptor. Raises OSError."""
     if path in _descriptors:
         return _descriptors[path]
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    _descriptors[path] = descriptor
-    return descriptor
+    _descriptors[path] = _open(path, os.O_CREAT, fcntl.LOCK_SH)
+    return _descriptors[path]
 
 
 def release(path: Path) -> None:
@@ -31,15 +25,10 @@ def release(path: Path) -> None:
 
 def lock(path: Path) -> int | None:
     """Create a file, lock it exclusively, and return its descriptor; None if it is locked. Raises OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        if not isinstance(error, BlockingIOError):
-            raise
+        return _open(path, os.O_CREAT, fcntl.LOCK_EX)
+    except BlockingIOError:
         return None
-    return descriptor
 
 
 def unlock(descriptor: int) -> None:
@@ -52,18 +41,25 @@ def unlock(descriptor: int) -> None:
 def unless_held(path: Path) -> Iterator[bool]:
     """Lock a file exclusively and yield True, or False if it is held, missing, or cannot be locked."""
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = _open(path, 0, fcntl.LOCK_EX)
     except OSError:
         yield False
         return
     try:
-        free = False
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = True
-        yield free
+        yield True
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path, flags: int, operation: int) -> int:
+    """Open a file, lock it without waiting, and return its descriptor. Raises OSError."""
+    descriptor = os.open(path, os.O_RDWR | flags, 0o600)
+    try:
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _release_all() -> None:

@@ -10,8 +10,15 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from plumbline.adopting.asking import Asker
-from plumbline.adopting.logins import MOST_LOGINS, SIGN_UP, login_at, seeded_first, users_of_variables
-from plumbline.adopting.made_up import EMAIL, NAME, PASSWORD, MadeUp, is_email, is_user_name
+from plumbline.adopting.logins import (
+    MOST_LOGINS,
+    SIGN_UP,
+    login_at,
+    seeded_first,
+    users_of_variables,
+    users_who_sign_up,
+)
+from plumbline.adopting.made_up import EMAIL, NAME, PASSWORD, MadeUp, is_email
 from plumbline.adopting.tried import LOGIN_PAGE, Answer, Login, Route
 
 MOST_PAGES = 4
@@ -79,7 +86,7 @@ def form_logins(
     pages += [ADMIN, *(path for path in gets if LOGIN_PAGE.search(path))]
     forms = [*_forms(asker, [*dict.fromkeys(pages)][:MOST_PAGES])]
     signs = [*_forms(asker, [path for path in gets if SIGN_UP.search(path)][:MOST_PAGES])]
-    of_variables = [login for form in forms for login in _of_variables(form, env)]
+    of_variables = [_login(form, chosen) for form in forms for chosen in users_of_variables(env)]
     signed_up = [login for form in forms for sign_up in signs for login in _signed_up(form, sign_up)]
     return seeded_first(of_variables, signed_up, words)[:MOST_LOGINS]
 
@@ -91,22 +98,12 @@ def _forms(asker: Asker, pages: Sequence[str]) -> Iterator[Form]:
             yield form
 
 
-def _of_variables(form: Form, env: Mapping[str, str]) -> Iterator[Login]:
-    for chosen in users_of_variables(env):
-        yield _login(form, chosen)
-
-
 def _signed_up(form: Form, sign_up: Form) -> Iterator[Login]:
     """Yield logins of a user who signs up before."""
-    user: dict[str, Any] = sign_up.values
-    sources = {name: f'USER["{name}"]' for name in user}
-    emails = [sources[name] for name in user if is_email(name)]
-    names = [sources[name] for name in user if is_user_name(name)]
-    password = next((sources[name] for name in user if user[name] == PASSWORD), "")
-    if form.action == sign_up.action or not password or not (emails or names):
-        return
-    for name in dict.fromkeys([(names + emails)[0], (emails + names)[0]]):
-        yield _login(form, {"name": name, "email": (emails + names)[0], "password": password}, sign_up)
+    password = next((name for name, value in sign_up.values.items() if value == PASSWORD), "")
+    if password and form.action != sign_up.action:
+        for chosen in users_who_sign_up(sign_up.values, password):
+            yield _login(form, chosen, sign_up)
 
 
 def _login(form: Form, chosen: Mapping[str, str], sign_up: Form | None = None) -> Login:

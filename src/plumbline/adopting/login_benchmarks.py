@@ -56,7 +56,6 @@ async def test_get(
             response = await client.get(route)
         assert response.status_code == 200
 '''
-GETS = "page = await client.get("
 WITHOUT_HTTPS = "# Also send cookies for HTTPS.\nfor cookie in client.cookies.jar:\n    cookie.secure = False"
 BEARER = 'client.headers["Authorization"] = f"Bearer {token}"'
 
@@ -98,7 +97,7 @@ def login_to_write(routes: Sequence[str], known: Iterable[Route], tried: Iterabl
 def _steps(login: Login) -> str:
     steps = []
     if login.sign_up:
-        steps += _page(login.sign_up_page, login.sign_up_fresh)
+        steps += _page(login.sign_up_page, login.sign_up_fresh, is_secure=login.has_secure_cookies)
         body = f"USER | {{{quoted(login.sign_up_fresh)}: found[1]}}" if login.sign_up_fresh else "USER"
         steps.append(_post("signed_up", login.sign_up, login.sign_up_how, body))
         steps.append("# The sign-up is refused if the user exists already.")
@@ -107,25 +106,25 @@ def _steps(login: Login) -> str:
     if login.how == "auth":
         steps.append(f"credentials = ({', '.join(login.fields.values())})")
     else:
-        steps += _page(login.page, login.fresh)
+        steps += _page(login.page, login.fresh, is_secure=login.has_secure_cookies)
         sources = login.fields | ({login.fresh: "found[1]"} if login.fresh else {})
         fields = [f"    {quoted(name)}: {source}," for name, source in sources.items()]
         steps += ["credentials = {", *fields, "}"]
     steps += [_post("response", login.path, login.how, "credentials"), *_check(login)]
     if login.has_secure_cookies:
-        steps = [one for step in steps for one in (step, *([WITHOUT_HTTPS] if step.startswith(GETS) else ()))]
         steps.append(WITHOUT_HTTPS)
     if login.token:
         steps.append(_token(login.token))
     return textwrap.indent("\n".join(steps), " " * 8)
 
 
-def _page(path: str, fresh: str) -> list[str]:
+def _page(path: str, fresh: str, *, is_secure: bool) -> list[str]:
     """Return lines that get the page of a form, and in it the hidden field that is new on each page."""
     if not fresh:
         return []
     return [
-        f"{GETS}{quoted(path)})",
+        f"page = await client.get({quoted(path)})",
+        *([WITHOUT_HTTPS] if is_secure else []),
         f"found = re.search(\n    r'{fresh_value(fresh)}',\n    page.text,\n)",
         f'assert found, "the form has no {fresh}"',
     ]

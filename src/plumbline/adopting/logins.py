@@ -38,7 +38,7 @@ def logins(routes: Sequence[Route], env: Mapping[str, str], prepare: Iterable[st
     body = route.made_up or (OAUTH2 if route.is_token_url or route.wants == "basic" else None)
     if body is None:
         return []
-    of_variables = [*_of_variables(route, body, env)]
+    of_variables = [_login(route, body, chosen) for chosen in users_of_variables(env)]
     signed_up = [*_signed_up(route, body, routes)]
     found = seeded_first(of_variables, signed_up, prepare)
     tokens = UNDOCUMENTED_TOKENS if route.token is None else (route.token,)
@@ -64,10 +64,13 @@ def users_of_variables(env: Mapping[str, str]) -> Iterator[dict[str, str]]:
             yield {**chosen, "name": sources[(names + emails)[0]]}
 
 
-def _of_variables(route: Route, body: MadeUp, env: Mapping[str, str]) -> Iterator[Login]:
-    """Yield logins of a user whose name and password are in variables of [env]."""
-    for chosen in users_of_variables(env):
-        yield _login(route, body, chosen)
+def users_who_sign_up(fields: Iterable[str], password: str) -> Iterator[dict[str, str]]:
+    """Yield the same sources for a user who signs up with these fields. `password`: the field with the password."""
+    sources = {name: f'USER["{name}"]' for name in fields}
+    emails = [source for name, source in sources.items() if is_email(name)]
+    names = [source for name, source in sources.items() if is_user_name(name)]
+    for name in dict.fromkeys(names[:1] + emails[:1]):
+        yield {"password": sources[password], "email": (emails + names)[0], "name": name}
 
 
 def _signed_up(route: Route, body: MadeUp, routes: Iterable[Route]) -> Iterator[Login]:
@@ -80,15 +83,9 @@ def _signed_up(route: Route, body: MadeUp, routes: Iterable[Route]) -> Iterator[
         if not is_open or not (SIGN_UP.search(one.path) or USERS.fullmatch(last)):
             continue
         user = one.made_up.values
-        sources = {name: f'USER["{name}"]' for name in user}
-        emails = [sources[name] for name in user if is_email(name)]
-        names = [sources[name] for name in user if is_user_name(name)]
-        password = next(sources[name] for name in user if is_password(name))
-        for each in (names + emails, emails + names) if names and emails else (emails or names,):
-            if each:
-                chosen = {"password": password, "email": (emails + names)[0], "name": each[0]}
-                login = _login(route, body, chosen)
-                yield replace(login, sign_up=one.path, sign_up_how=one.made_up.how, user=user)
+        for chosen in users_who_sign_up(user, next(filter(is_password, user))):
+            login = _login(route, body, chosen)
+            yield replace(login, sign_up=one.path, sign_up_how=one.made_up.how, user=user)
 
 
 def _login(route: Route, body: MadeUp, chosen: Mapping[str, str]) -> Login:

@@ -253,7 +253,7 @@ def counts_of(ended: Sequence[tuple[Source, Sequence[Numbers]]], operations: int
         if kind_of(name) == PARSES and name not in counts.sites and number == sum(one.count for one in executed):
             counts.sites[name] = executed
     for name in [*counts.same, *counts.varying]:
-        readers = counts.sites.get(name.replace(kind_of(name), STATEMENTS, 1), []) if kind_of(name) in READS else []
+        readers = counts.sites.get(of_statement(STATEMENTS, name), []) if kind_of(name) in READS else []
         if readers:
             each = counts.same.get(name, max(counts.varying.get(name, [0.0]))) / sum(one.count for one in readers)
             counts.sites[name] = [replace(one, count=each * one.count) for one in readers]

@@ -30,12 +30,15 @@ class Rest:
             return
         deadline_s = time.monotonic() + LIMIT_S
         before = None
-        while is_working() or self._traffic() != before:
+        while True:
+            works, traffic = is_working(), self._traffic()
+            if not works and traffic == before:
+                return
             if time.monotonic() > deadline_s:
                 self._limits += 1
                 self._note(RESTLESS)
                 return
-            before = self._traffic()
+            before = traffic
             time.sleep(QUIET_S)
 
     def _traffic(self) -> object:

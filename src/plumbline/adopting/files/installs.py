@@ -21,6 +21,8 @@ from plumbline.comparing.trees.locks import LOCK_FILES, read_lock
 from plumbline.comparing.trees.pythons import OLDEST, wanted_python
 
 FOR_DEVELOPERS = re.compile(r"dev|test|lint|doc|typing|types|\bci\b|local|debug|all|bench")
+# The requirements files of production, the likeliest first.
+REQUIREMENTS = ("requirements.txt", *(f"requirements/{name}" for name in PREFERRED))
 # Modules whose package has another name.
 PACKAGES = {
     "psycopg2": "psycopg2-binary",
@@ -60,12 +62,11 @@ def install(
 def _folder(tree: Tree, directory: str) -> str:
     """Return the folder of the files that list the application's packages, "." if the root has some."""
     names = ("pyproject.toml", "setup.py", "Pipfile", "requirements.txt", "poetry.lock")
-    below = (*names, *(f"requirements/{name}" for name in PREFERRED))
     has_packages = bool(tree.table("pyproject.toml", "project") or tree.table("pyproject.toml", "tool", "poetry"))
     if has_packages or any(name in tree.known for name in names[1:]):
         return "."
     for folder in project_folders(directory):
-        if any(f"{folder}/{name}" in tree.known for name in below):
+        if any(f"{folder}/{name}" in tree.known for name in (*names, *REQUIREMENTS)):
             return folder
     return "."
 
@@ -194,8 +195,7 @@ def _requirements(tree: Tree, dockers: list[Docker]) -> tuple[list[str], str]:
 
 def _requirements_in(tree: Tree, folder: str) -> tuple[list[str], str]:
     """Return the requirements file of production in a folder below the root, where Plumbline would not find it."""
-    names = ("requirements.txt", *(f"requirements/{name}" for name in PREFERRED))
-    file = next((file for name in names if (file := f"{folder}/{name}") in tree.known), "")
+    file = next((file for name in REQUIREMENTS if (file := f"{folder}/{name}") in tree.known), "")
     return ([file], f"{file}: the packages of the application") if file else ([], "")
 
 
