@@ -187,9 +187,11 @@ def _first_run(root: Path, tried: Tried) -> int:
     if failed := sum(answer.status >= 500 or not answer.status for answer in tried.answers):
         say(f"\n{failed} of {len(tried.answers)} routes failed, and are not measured: see above what they answered.")
     answers = (*tried.answers, *tried.logged_in)
-    if empty := sorted({one.route.path for one in answers if one.is_success and one.has_empty_list}):
+    if empty := sorted(
+        {f"{one.route.method} {one.route.path}" for one in answers if one.is_success and one.has_empty_list}
+    ):
         some = ", ".join(empty[:MOST_NAMED]) + " …" * (len(empty) > MOST_NAMED)
-        say(f"\nAnswered with an empty list: GET {some}. Such a benchmark can't show an N+1.")
+        say(f"\nAnswered with an empty list: {some}. Such a benchmark can't show an N+1.")
         say(f"Add a command to `prepare` in {SUITE}/{SETTINGS} that writes several rows.")
     if any(TOO_MANY in test.message for test in record.tests):
         where = f"[env] of {SUITE}/{SETTINGS}"
