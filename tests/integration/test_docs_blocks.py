@@ -19,7 +19,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from plumbline.adopting.pipelines import GITLAB, gitlab_include
-from plumbline.comparing.trees.git import TARGETS
+from plumbline.comparing.trees.base import TARGETS
 from plumbline.judging.chain import Level
 from plumbline.reporting.content import count_text
 from plumbline.reporting.history import summary

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.comparing.trees.git import NoBase, find_base, is_proposed
+from plumbline.comparing.trees.base import find_base, is_proposed
+from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.sides import make_sides
 from plumbline.results.environment import git_state
 from tests.support.repository import Repository

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from plumbline.commands.base import CommandError, Project
 from plumbline.commands.measuring_run import measure_whole, with_gone_files
 from plumbline.commands.output import say, say_wrapped
+from plumbline.comparing.trees.base import find_base, is_proposed
 from plumbline.comparing.trees.committed import accepted_at
-from plumbline.comparing.trees.git import NoBase, find_base, is_proposed
+from plumbline.comparing.trees.git import NoBase
 from plumbline.judging.accepted import read_accepted, still_accepted, write_accepted
 from plumbline.judging.baseline import (
     baseline_path,

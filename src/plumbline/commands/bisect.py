@@ -16,7 +16,8 @@ from plumbline.comparing.comparison import Say, compare, plans_of, sides_of
 from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.plan import BenchmarkPlan
 from plumbline.comparing.statistics.search import Answer, Found, search, steps_of
-from plumbline.comparing.trees.git import Base, Git, NoBase, baseline_at, find_base
+from plumbline.comparing.trees.base import Base, baseline_at, find_base
+from plumbline.comparing.trees.git import Git, NoBase
 from plumbline.comparing.trees.history import SHOWN, describe_commit, history
 from plumbline.comparing.trees.ignored import CopyFailed
 from plumbline.comparing.trees.sides import Sides, describe

@@ -8,8 +8,9 @@ from msgspec.structs import replace
 from plumbline.commands.base import Project
 from plumbline.commands.measuring_run import RunEnded, measure, measure_again, with_gone_files
 from plumbline.commands.output import make_room, report
+from plumbline.comparing.trees.base import Base, find_base, has_changed, is_proposed
 from plumbline.comparing.trees.committed import baselines_at
-from plumbline.comparing.trees.git import Base, NoBase, find_base, has_changed, is_proposed
+from plumbline.comparing.trees.git import NoBase
 from plumbline.installed import METADATA, NAMED, PATTERNS
 from plumbline.judging.accepted import read_accepted
 from plumbline.judging.baseline import (

@@ -10,7 +10,8 @@ from plumbline.commands.ci import confirm
 from plumbline.commands.measuring_run import measure
 from plumbline.commands.output import make_room, report
 from plumbline.commands.paired import with_pairs
-from plumbline.comparing.trees.git import Git, NoBase, find_base
+from plumbline.comparing.trees.base import find_base
+from plumbline.comparing.trees.git import Git, NoBase
 from plumbline.judging.accepted import read_accepted
 from plumbline.judging.decide import decide
 from plumbline.judging.evidence import Evidence

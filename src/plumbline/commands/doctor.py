@@ -16,7 +16,8 @@ from plumbline.commands.install import SESSION, malformed, next_step, wrong_pyth
 from plumbline.commands.output import say
 from plumbline.comparing.comparison import sides_of
 from plumbline.comparing.trees.asked import Part, asked_for
-from plumbline.comparing.trees.git import Base, Git, NoBase, find_base
+from plumbline.comparing.trees.base import Base, find_base
+from plumbline.comparing.trees.git import Git, NoBase
 from plumbline.comparing.trees.ignored import CopyFailed
 from plumbline.comparing.trees.installers import InstallError, resolve
 from plumbline.comparing.trees.locks import read_lock

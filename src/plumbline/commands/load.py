@@ -18,7 +18,8 @@ from plumbline.commands.base import CommandError, Project, not_empty
 from plumbline.commands.output import add_to_summary, make_room, say, say_wrapped
 from plumbline.comparing.comparison import sides_of
 from plumbline.comparing.statistics.inference import ComparisonInvalid
-from plumbline.comparing.trees.git import Base, NoBase, find_base, is_proposed
+from plumbline.comparing.trees.base import Base, find_base, is_proposed
+from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.ignored import CopyFailed
 from plumbline.comparing.trees.sides import describe
 from plumbline.comparing.workers.pair_servers import shared_by_sides

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from plumbline.commands.base import HTML, IGNORE_ALL, JUNIT, REPORT, RESULTS, CommandError, Project
 from plumbline.commands.recording import add_to_folder, problem_lines, read_history
-from plumbline.comparing.trees.git import default_branch_in_ci
+from plumbline.comparing.trees.base import default_branch_in_ci
 from plumbline.installed import top_of
 from plumbline.judging.baseline import find_baseline
 from plumbline.loading.results import LoadResults, as_text, blocks, marked, read_load

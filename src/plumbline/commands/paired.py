@@ -11,8 +11,9 @@ from plumbline.commands.base import Project
 from plumbline.commands.output import progress, say_wrapped
 from plumbline.comparing.comparison import compare, plans_of, sides_of
 from plumbline.comparing.statistics.inference import ComparisonInvalid
+from plumbline.comparing.trees.base import Base, baseline_at, find_base, functions_at, functions_in
 from plumbline.comparing.trees.committed import accepted_at
-from plumbline.comparing.trees.git import Base, Git, NoBase, baseline_at, find_base, functions_at, functions_in
+from plumbline.comparing.trees.git import Git, NoBase
 from plumbline.comparing.trees.ignored import CopyFailed
 from plumbline.comparing.trees.sides import describe
 from plumbline.comparing.workers.pair_runner import pair_runner

@@ -3,8 +3,9 @@
 from itertools import chain
 
 from plumbline.commands.base import CommandError, Project
+from plumbline.comparing.trees.base import is_default_branch
 from plumbline.comparing.trees.data_branch import PushFailed, push_file, read_branch
-from plumbline.comparing.trees.git import Git, NoBase, is_default_branch
+from plumbline.comparing.trees.git import Git, NoBase
 from plumbline.judging.chain import MOST_RUNS, run_of
 from plumbline.project import EXIT_INVALID, EXIT_USAGE
 from plumbline.reporting.format import plain

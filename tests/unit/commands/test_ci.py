@@ -10,7 +10,7 @@ from plumbline.cli import main
 from plumbline.commands import ci, paired
 from plumbline.commands.base import Project
 from plumbline.commands.measuring_run import RunEnded
-from plumbline.comparing.trees.git import Base
+from plumbline.comparing.trees.base import Base
 from plumbline.judging.decide import Again
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, ConfirmationEvidence, Evidence
 from plumbline.results.schema import Benchmark, BudgetResult, Reason, Results

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from plumbline.comparing.trees.git import Base, Git
+from plumbline.comparing.trees.base import Base
+from plumbline.comparing.trees.git import Git
 from plumbline.judging.accepted import FILE, decode_accepted
 from plumbline.judging.evidence import Accepted
 from plumbline.results.files import ResultsError, decode_results

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from plumbline.comparing.trees.base import Base
 from plumbline.comparing.trees.committed import accepted_at, baselines_at
-from plumbline.comparing.trees.git import Base
 from plumbline.judging.evidence import Accepted
 from plumbline.results.files import dump_results
 from tests.support.report_samples import benchmark, results

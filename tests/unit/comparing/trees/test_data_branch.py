@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from plumbline.comparing.trees import data_branch
+from plumbline.comparing.trees.base import is_default_branch
 from plumbline.comparing.trees.data_branch import PushFailed, push_file, read_branch
-from plumbline.comparing.trees.git import is_default_branch
 from tests.support.repository import Repository
 
 BRANCH = "plumbline-data"

@@ -8,8 +8,9 @@ from unittest import mock
 
 import pytest
 
-from plumbline.comparing.trees import git
-from plumbline.comparing.trees.git import Base, NoBase, baseline_at, find_base, has_changed
+from plumbline.comparing.trees import base, git
+from plumbline.comparing.trees.base import Base, baseline_at, find_base, has_changed
+from plumbline.comparing.trees.git import NoBase
 from plumbline.results.files import dump_results
 from tests.support.report_samples import benchmark, results
 from tests.support.repository import Repository
@@ -37,7 +38,7 @@ def silent_remote() -> Iterator[str]:
 def no_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unset the variables of a pipeline that runs these tests."""
     for name in os.environ:
-        if name in git.TARGETS or name.startswith(("GITHUB_", "CI_")):
+        if name in base.TARGETS or name.startswith(("GITHUB_", "CI_")):
             monkeypatch.delenv(name)
 
 

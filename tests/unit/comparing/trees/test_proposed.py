@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from plumbline.comparing.trees import git
-from plumbline.comparing.trees.git import NoBase, find_base, is_proposed
+from plumbline.comparing.trees import base
+from plumbline.comparing.trees.base import find_base, is_proposed
+from plumbline.comparing.trees.git import NoBase
 from tests.support.repository import Repository
 
 QUEUE = {"GITHUB_EVENT_NAME": "merge_group", "GITHUB_REF": "refs/heads/gh-readonly-queue/release/1/pr-7-0a1b2c"}
@@ -17,7 +18,7 @@ QUEUE = {"GITHUB_EVENT_NAME": "merge_group", "GITHUB_REF": "refs/heads/gh-readon
 @pytest.fixture(autouse=True)
 def no_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unset the variables of a pipeline that runs these tests."""
-    known = {*git.TARGETS, *(variable for variable, _ in git.IN_PULL_REQUEST.values())}
+    known = {*base.TARGETS, *(variable for variable, _ in base.IN_PULL_REQUEST.values())}
     for name in os.environ:
         if name in known or name.startswith(("GITHUB_", "CI_")):
             monkeypatch.delenv(name)
@@ -51,7 +52,7 @@ def feature(repository: Repository) -> str:
     return start
 
 
-@pytest.mark.parametrize("name", [*git.TARGETS, "CI_PIPELINE_SOURCE"])
+@pytest.mark.parametrize("name", [*base.TARGETS, "CI_PIPELINE_SOURCE"])
 def test_a_pipeline_says_that_a_change_is_proposed_even_without_git(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
