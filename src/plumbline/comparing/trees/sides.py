@@ -1,48 +1,34 @@
 """The two sides of a paired comparison: copies of the base commit and the working tree, each with a Python."""
 
-import hashlib
 import importlib.metadata
-import json
 import os
-import shutil
 import sys
 import sysconfig
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path, PurePath
 
 from packaging.utils import canonicalize_name
 
-import plumbline
 from plumbline import cache as kept
 from plumbline.comparing.trees.application import APPLICATIONS, ApplicationEnvironment, application_changes
 from plumbline.comparing.trees.checkout import (
-    Head,
-    check_out,
-    checkout_settings,
-    listed_by_git,
-    pointed_at,
-    retarget,
     submodules,
 )
+from plumbline.comparing.trees.copies import Copy, copy_of_commit, copy_of_head, copy_of_working_tree, module_path
 from plumbline.comparing.trees.environment import base_python, local_packages, package_folders, packages_in
 from plumbline.comparing.trees.git import Git, NoBase
 from plumbline.comparing.trees.ignored import CODE, Extras, find_extras
 from plumbline.comparing.trees.packages import PackageChanges, wanted_changes
 from plumbline.comparing.trees.pythons import other_python
 from plumbline.comparing.trees.resolved import resolved_packages
-from plumbline.comparing.trees.trace import COMPILED_FOLDER
 from plumbline.processes import without_secrets
 from plumbline.project import SETTINGS, SUITE
 from plumbline.results.environment import installed_packages, origins
 from plumbline.results.schema import UnjudgedPackage
 from plumbline.settings import InstallSettings
 
-OVERLAY = (SUITE, "tests/__init__.py", "conftest.py")  # base has these paths from the working tree
-MANIFEST = "manifest.json"
-# The three folders above the tree hold the files of `also_copy` that are outside of the repository.
-TREE = "above/above/above/tree"  # with as many folders above it as `ignored.LEVELS`
 MOST_SHOWN = 5
 SAME = "nothing differs: the same files and packages, and for both sides the working tree's suite and Plumbline"
 
@@ -88,19 +74,41 @@ class Sides:
 
 
 @dataclass(frozen=True)
-class _Copy:
-    name: str
-    tree: Path
-    files: dict[str, str]  # by path: the fingerprint of the file
-
-
-@dataclass(frozen=True)
 class _Environment:
     """The Python of a side, and how its packages differ from those of this process."""
 
     python: Path = Path(sys.executable)
     wanted: PackageChanges = field(default_factory=PackageChanges)
     unjudged: Sequence[UnjudgedPackage] = ()
+
+
+@dataclass(frozen=True)
+class _MakeEnvironment:
+    """Makes the environment of a copy."""
+
+    git: Git
+    root: Path
+    working: Copy
+    folder: Path
+    install: InstallSettings
+    python_setting: str
+    say: Callable[[str], None]
+    has_app: bool  # the application has an environment of its own
+
+    def __call__(self, copy: Copy, commit: str | None, recorded: Mapping[str, str]) -> _Environment:
+        """Return the environment of a copy of `commit`, or this process's one for a copy of the working tree."""
+        if commit is None:
+            return _Environment()
+        prefix, working = self.git.prefix, self.working.tree
+        before = _python_setting(self.git.contents(commit, self.root / SUITE / SETTINGS))
+        other = other_python(copy.tree, working, prefix, (before, self.python_setting))
+        if self.has_app:  # the lock file is for the application's environment
+            return _Environment(unjudged=other)
+        resolved, options = resolved_packages(self.root.resolve(), copy.tree, prefix, self.install, recorded)
+        wanted = wanted_changes(copy.tree, working, prefix, recorded, self.say, resolved)
+        complete = wanted.complete
+        python = base_python(wanted.changes, self.folder, self.root, self.say, complete=complete, options=options)
+        return _Environment(python, wanted, [*wanted.unjudged, *other])
 
 
 def make_sides(
@@ -136,43 +144,28 @@ def make_sides(
     """
     git, trees, environments = Git(root), cache.resolve() / "trees", cache.resolve() / "environments"
 
-    def environment(copy: _Copy, of: str | None, recorded: Mapping[str, str], *, has_app: bool) -> _Environment:
-        if of is None:
-            return _Environment()
-        before = _python_setting(git.contents(of, root / SUITE / SETTINGS))
-        other = other_python(copy.tree, working.tree, git.prefix, (before, python_setting))
-        if has_app:  # the lock file is for the application's environment
-            return _Environment(unjudged=other)
-        resolved, options = resolved_packages(root.resolve(), copy.tree, git.prefix, install, recorded)
-        wanted = wanted_changes(copy.tree, working.tree, git.prefix, recorded, say, resolved)
-        python = base_python(wanted.changes, environments, root, say, complete=wanted.complete, options=options)
-        return _Environment(python, wanted, [*wanted.unjudged, *other])
-
     try:
         with kept.locked(cache):
             kept.sweep(trees)
             kept.sweep(environments)
             extras = find_extras(git, submodules(git), root.resolve() / results, also_copy)
-            working = _copy_of_working_tree(git, trees, extras)
+            working = copy_of_working_tree(git, trees, extras)
             if commit is None:
-                base = _copy_of_head(trees, working, extras)
+                base = copy_of_head(trees, working, extras)
             else:
-                base = _copy_of_commit(git, commit, trees, working, extras)
-            head = _copy_of_commit(git, head_commit, trees, working, extras) if head_commit else working
+                base = copy_of_commit(git, commit, trees, working, extras)
+            head = copy_of_commit(git, head_commit, trees, working, extras) if head_commit else working
             made = cache.resolve() / APPLICATIONS
             base_app, head_app = (application(one.tree, one.tree / git.prefix, made) for one in (base, head))
             has_app = bool(base_app and head_app)
-            of_base = environment(base, commit, recorded_packages, has_app=has_app)
-            of_head = environment(head, head_commit, recorded_in_head, has_app=has_app)
+            make = _MakeEnvironment(git, root, working, environments, install, python_setting, say, has_app)
+            of_base = make(base, commit, recorded_packages)
+            of_head = make(head, head_commit, recorded_in_head)
     except OSError as error:
         raise NoBase(f"the sides of the comparison can't be made in {cache}: {kept.first_failure(error)}") from None
     names = base.files.keys() | head.files.keys()
     files = sorted(name for name in names if base.files.get(name) != head.files.get(name))
-    # The import path: the usual folders, the given ones, and those of this process.
-    used = [path for entry in sys.path if _in_repository(path := os.path.realpath(entry), git)]
-    usual = [".", "src", *directories, *(os.path.relpath(path, root.resolve()) for path in used)]
-    folders = dict.fromkeys(os.path.normpath(folder) for folder in usual)
-    import_from = [folder for folder in folders if (head.tree / git.prefix / folder).exists()]
+    import_from = _import_folders(git, head.tree / git.prefix, root, directories)
     modules = _changed_modules(git, files, base, head, import_from)
     packages, unjudged = _packages(of_base, of_head), _only_one(of_base.unjudged, of_head.unjudged)
     if base_app and head_app:
@@ -182,6 +175,14 @@ def make_sides(
     head_side = Side("head", head.tree / git.prefix, of_head.python, head.tree, head_app)
     copy = working.tree / git.prefix if head_commit else None
     return Sides(base_side, head_side, files, packages, modules, import_from, extras, git.top, unjudged, copy)
+
+
+def _import_folders(git: Git, project: Path, root: Path, directories: Sequence[str]) -> list[str]:
+    """Return the import path: the usual folders, the given ones, and those of this process, if `project` has them."""
+    used = [path for entry in sys.path if _in_repository(path := os.path.realpath(entry), git)]
+    usual = [".", "src", *directories, *(os.path.relpath(path, root.resolve()) for path in used)]
+    folders = dict.fromkeys(os.path.normpath(folder) for folder in usual)
+    return [folder for folder in folders if (project / folder).exists()]
 
 
 def _python_setting(text: str) -> str:
@@ -240,121 +241,6 @@ def foreign(origins: Mapping[str, str], tree: Path) -> list[str]:
     return [name for name, origin in origins.items() if not PurePath(origin).is_relative_to(tree)]
 
 
-def _copy_of_working_tree(git: Git, folder: Path, extras: Extras) -> _Copy:
-    copied = sorted({*listed_by_git(git), *extras.copied}.difference(extras.linked))
-
-    def make(tree: Path) -> None:
-        tree.mkdir(parents=True)
-        for name in copied:
-            _copy(git.top / name, tree / name)
-        retarget(copied, tree, git.top)
-        for name in extras.linked:
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            (tree / name).symlink_to(os.path.realpath(git.top / name))
-
-    contents = {name: _fingerprint(git.top / name) for name in copied}
-    name = "head-" + kept.digest(contents, [str(git.top / name) for name in extras.linked])
-    return _kept_tree(folder, name, make)
-
-
-def _copy_of_head(folder: Path, head: _Copy, extras: Extras) -> _Copy:
-    """Return a second copy of the working tree."""
-
-    def make(tree: Path) -> None:
-        shutil.copytree(head.tree, tree, symlinks=True)
-        _add_extras(extras, head, tree)
-
-    return _kept_tree(folder, head.name.replace("head-", "base-"), make)
-
-
-def _add_extras(extras: Extras, head: _Copy, tree: Path) -> None:
-    """Copy missing extras from head into the tree. Generated code is copied only if the tree has its package."""
-    names = {*extras.copied, *extras.linked}
-    for name in sorted(names):
-        package = _module_path(name, head.files)
-        is_wanted = str(package) == name or str(package / "__init__.py") in names or (tree / package).is_dir()
-        if is_wanted and not os.path.lexists(tree / name):
-            _copy(head.tree / name, tree / name)
-
-
-def _copy_of_commit(git: Git, commit: str, folder: Path, head: _Copy, extras: Extras) -> _Copy:
-    """Copy a commit with the suite of the working tree, and with its Plumbline if that is in the repository."""
-    tree_id = git.ask("log", "-1", "--format=%T", commit)
-    if not tree_id:
-        raise NoBase(f"the base commit {commit[:12]} is not in this repository")
-    package = Path(plumbline.__file__).resolve().parent
-    paths = {form for item in OVERLAY for form in _with_links(git.top / git.prefix / item)} | {package}
-    laid_over = sorted(path.relative_to(git.top).as_posix() for path in paths if path.is_relative_to(git.top))
-    overlay = [name for name in head.files if any(PurePosixPath(name).is_relative_to(item) for item in laid_over)]
-
-    pointers = sorted(name for name in head.files if pointed_at(head.tree / name))
-    by_hash = {fingerprint.split()[-1]: head.tree / name for name, fingerprint in head.files.items()}
-
-    def make(tree: Path) -> None:
-        check_out(git, commit, tree, Head(head.tree, by_hash, pointers), without=laid_over)
-        for name in overlay:
-            if not os.path.lexists(tree / name):
-                _copy(head.tree / name, tree / name)
-        _add_extras(extras, head, tree)
-
-    contents = {name: head.files[name] for name in [*overlay, *extras.copied]}
-    links = [str(git.top / name) for name in extras.linked]
-    name = "base-" + kept.digest(tree_id, laid_over, contents, links, pointers, checkout_settings(git))
-    return _kept_tree(folder, name, make)
-
-
-def _with_links(path: Path) -> list[Path]:
-    """Return the real path, and the links that lead there."""
-    return [path.resolve(), *(part for part in (path, *path.parents) if part.is_symlink())]
-
-
-def _kept_tree(folder: Path, name: str, make: Callable[[Path], object]) -> _Copy:
-    """Return a cached tree. It is made if it is missing, or if code that ran in it has changed it."""
-
-    def make_with_manifest(target: Path) -> None:
-        tree = target / TREE
-        make(tree)
-        paths = [path for path in tree.rglob("*") if path.is_symlink() or path.is_file()]
-        names = [path.relative_to(tree) for path in paths if path.parent.name != COMPILED_FOLDER]
-        manifest = {name.as_posix(): _fingerprint(tree / name) for name in names}
-        (target / MANIFEST).write_text(json.dumps(manifest), encoding="ascii")
-
-    made = kept.keep(folder, name, make_with_manifest)
-    manifest: dict[str, str] = json.loads((made / MANIFEST).read_text(encoding="ascii"))
-    if any(_fingerprint(made / TREE / name) != content for name, content in manifest.items()):
-        kept.remove(made)
-        kept.keep(folder, name, make_with_manifest)
-    return _Copy(name, made / TREE, manifest)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file and its compiled module, which stays valid because the file keeps its time and size."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(source, target, follow_symlinks=False)
-    compiled = source.parent / COMPILED_FOLDER / f"{source.stem}.{sys.implementation.cache_tag}.pyc"
-    if source.suffix == ".py" and compiled.is_file():
-        _copy(compiled, target.parent / COMPILED_FOLDER / compiled.name)
-
-
-def _fingerprint(path: Path) -> str:
-    """Return the target of a link, or the hash of a file and whether it is executable. "" if there is no file."""
-    if path.is_symlink():
-        return f"-> {path.readlink()}"
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        executable = "x" if os.fstat(file.fileno()).st_mode & 0o100 else "-"
-        return f"{executable} {hashlib.file_digest(file, 'sha256').hexdigest()}"
-
-
-def _module_path(file: str, files: Mapping[str, str]) -> PurePosixPath:
-    """Return the outermost package that a file lies in, or the file itself."""
-    path = PurePosixPath(file)
-    while path.parent.name and str(path.parent / "__init__.py") in files:
-        path = path.parent
-    return path
-
-
 def listed(names: Sequence[str]) -> str:
     """Return the first names, and how many others there are."""
     shown = [name.encode("utf-8", "backslashreplace").decode() for name in names[:MOST_SHOWN]]
@@ -367,10 +253,10 @@ def _in_repository(path: str, git: Git) -> bool:
     return found.is_relative_to(git.top) and not found.is_relative_to(os.path.realpath(sys.prefix))
 
 
-def _changed_modules(git: Git, files: Sequence[str], base: _Copy, head: _Copy, import_from: list[str]) -> list[str]:
+def _changed_modules(git: Git, files: Sequence[str], base: Copy, head: Copy, import_from: list[str]) -> list[str]:
     """Return the changed top-level modules in both copies. Add their folders to `import_from` if necessary."""
     found: set[str] = set()
-    for path in {_module_path(name, head.files) for name in files}:
+    for path in {module_path(name, head.files) for name in files}:
         name = path.name.partition(".")[0]
         marker = str(path if path.suffix in CODE else path / "__init__.py")
         if not name.isidentifier() or marker not in base.files or marker not in head.files:
