@@ -15,9 +15,10 @@ from plumbline.comparing.trees.application import SIDES, application_environment
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.locks import read_toml
 from plumbline.comparing.trees.sides import Sides, listed, make_sides
-from plumbline.comparing.workers.pair_runner import CountedPair, Plans, pair_runner
+from plumbline.comparing.workers.pair_runner import CountedPair, pair_runner
 from plumbline.comparing.workers.process import pytest_configuration
 from plumbline.comparing.workers.rehearsal import Rehearsal
+from plumbline.comparing.workers.worker_pairs import Plans
 from plumbline.judging.evidence import LATER_MISSES, ComparisonEvidence, Thresholds
 from plumbline.results.schema import Benchmark
 from plumbline.settings import Settings

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from plumbline.comparing.statistics.inference import BETWEEN, PRIOR_DEGREES, ComparisonInvalid, ratio_of
 from plumbline.comparing.statistics.plan import BenchmarkPlan
 from plumbline.judging.distributions import student_quantile
-from plumbline.judging.evidence import Thresholds
 
 # The file name in the keys of the controls, which are benchmarks of this package with a known slow-down.
 CONTROLS_FILE = "plumbline/controls.py"
@@ -20,9 +19,16 @@ CONTROL_SAMPLE_S = 5e-5
 CONTROL_ERROR, CONTROL_TOLERANCE = 0.001, 0.01
 
 
-def controls(thresholds: Thresholds) -> list[BenchmarkPlan]:
-    """Return the plans of the controls, which run first in each pair. The thresholds are not used."""
-    return [BenchmarkPlan(key, CONTROL_SAMPLE_S, thresholds, slow_down=share) for key, share in CONTROLS.items()]
+def with_controls(plans: Sequence[BenchmarkPlan]) -> list[BenchmarkPlan]:
+    """Return the plans of the controls, which run first in each pair, and these plans. None without any plan.
+
+    The controls have the thresholds of the first plan, which are not used.
+    """
+    controls = [
+        BenchmarkPlan(key, CONTROL_SAMPLE_S, plans[0].thresholds, slow_down=share)
+        for key, share in (CONTROLS.items() if plans else ())
+    ]
+    return [*controls, *plans]
 
 
 def is_control(key: str) -> bool:

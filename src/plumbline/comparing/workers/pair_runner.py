@@ -11,13 +11,13 @@ import os
 import random
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from plumbline.comparing.statistics.controls import controls, is_control
+from plumbline.comparing.statistics.controls import is_control, with_controls
 from plumbline.comparing.statistics.inference import ComparisonInvalid, block_differences, figure
 from plumbline.comparing.statistics.plan import MOST_BLOCKS, BenchmarkPlan, Pair
 from plumbline.comparing.statistics.tails import Reading, tails_of
@@ -25,10 +25,11 @@ from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.ignored import CopyFailed
 from plumbline.comparing.trees.sides import Sides, foreign
 from plumbline.comparing.workers.pair_servers import PairServers, pair_servers
-from plumbline.comparing.workers.process import WorkerProcess, worker_command, worker_environment
+from plumbline.comparing.workers.process import WorkerProcess
 from plumbline.comparing.workers.profiles import slower_functions
-from plumbline.comparing.workers.protocol import Counted, Order, Start
+from plumbline.comparing.workers.protocol import Counted, Order
 from plumbline.comparing.workers.rehearsal import Rehearsal
+from plumbline.comparing.workers.worker_pairs import Plans, Purpose, WorkerPair, WorkerPairs
 from plumbline.measuring.cpu_affinity import CoreLock, rest_s
 from plumbline.processes import adopt_orphans, end_descendants
 from plumbline.results.schema import Counts, FunctionTime
@@ -36,8 +37,6 @@ from plumbline.settings import Settings, Tail
 
 PROFILED_S = 0.5  # how long a benchmark runs under a profiler, estimated without the profiler's overhead
 LEAST_REST_S = 0.02  # combine shorter rests between blocks, because other processes change the caches in each rest
-
-Plans = Sequence[BenchmarkPlan]
 
 
 @contextlib.contextmanager
@@ -60,7 +59,8 @@ def pair_runner(
         core = CoreLock.acquire(settings.pin)
         stack.callback(core.release)
         servers = stack.enter_context(pair_servers(settings, sides.suite_of, core.core, backends))
-        runner = stack.enter_context(PairRunner(settings, sides, servers, core.core, profile))
+        workers = stack.enter_context(WorkerPairs(settings, sides, servers, core.core, profile))
+        runner = PairRunner(workers, servers)
         runner.rehearse(settings, plans, whole=whole)
         yield runner
 
@@ -73,65 +73,14 @@ class CountedPair(NamedTuple):
     notes: list[str]  # about what cannot be counted
 
 
-@dataclass(frozen=True)
-class WorkerPair:
-    """Both workers of a pair."""
+class PairRunner:
+    """Runs pairs: lets two workers measure alternately."""
 
-    both: list[WorkerProcess]  # base, then head; or only head
-    plans: Plans
-    round: int
-
-    def serves(self, plans: Plans) -> bool:
-        """Return whether the workers were started for all of these benchmarks."""
-        known, wanted = (
-            {(one.key, one.slow_down, one.slowed_in, one.slowed_calls) for one in some} for some in (self.plans, plans)
-        )
-        return known >= wanted
-
-    def named(self, problems: Iterable[str]) -> str:
-        """Return the problems of base and head as one text, "" if there is none."""
-        sides = [worker.side for worker in self.both]
-        named = [(side, problem.replace(f"{side.tree}/", "")) for side, problem in zip(sides, problems, strict=True)]
-        return "; ".join(f"in {side.name}: {problem}" for side, problem in named if problem)
-
-    def end_test(self, *, head_first: bool) -> list[str]:
-        """Let a test end in both workers. Return why it did not pass in base and in head, "" if it passed."""
-        problems = {worker: worker.end() for worker in (self.both[::-1] if head_first else self.both)}
-        return [problems[worker] for worker in self.both]
-
-    def end(self, *, patient: bool) -> None:
-        """End both workers. If `patient`, wait until they end by themselves. Raises ComparisonInvalid."""
-        with contextlib.ExitStack() as stack:
-            for worker in self.both:
-                stack.callback(worker.close)
-            for worker in self.both if patient else ():
-                worker.leave()
-
-
-class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
-    """Runs pairs: starts two workers, lets them measure alternately, and ends them."""
-
-    def __init__(self, settings: Settings, sides: Sides, servers: PairServers, core: int | None, profile: str) -> None:
+    def __init__(self, workers: WorkerPairs, servers: PairServers) -> None:
         self.rehearsal: Rehearsal
-        self._sides = sides
+        self._workers = workers
         self._servers = servers
-        self._core = core
-        self._profile = profile
-        # The time in which a worker must start its application, after importing its tests.
-        self._start_limit_s = max([one.ready_limit_s for one in settings.code_under_test], default=0.0)
-        if settings.prepare and settings.code_under_test:
-            self._start_limit_s += settings.prepare_limit_s * len(settings.prepare_commands)
         self._rng = random.Random()
-        self._count = 0
-        self._leaving: list[WorkerPair] = []
-        self._ahead: WorkerPair | None = None
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        try:
-            self._dismiss_ahead()
-            self._settle(patient=kind is None)
-        finally:
-            self._settle(patient=False)
 
     def rehearse(self, settings: Settings, plans: Plans, *, whole: bool = False) -> None:
         """Run both workers once, untimed, to prepare the databases and to find the unaffected benchmarks.
@@ -140,22 +89,22 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         base can't be run, or CopyFailed if the copy of the working tree can't be run.
         """
         with tempfile.TemporaryDirectory(dir=self._servers.directory) as name:
-            rehearsal = self.rehearsal = Rehearsal(settings, self._sides, Path(name))
+            rehearsal = self.rehearsal = Rehearsal(settings, self._workers.sides, Path(name))
             try:
                 with (
                     rehearsal.noting_reads(),
-                    self._running([*controls(plans[0].thresholds), *plans], traces=Path(name)) as (pair, _),
+                    self._workers.running(with_controls(plans), Purpose(traces=Path(name))) as (pair, _),
                 ):
                     self._run_once(pair, plans, whole=whole)
-                self._settle()
+                self._workers.settle()
             except ComparisonInvalid as error:
                 if error.side == "base":
                     raise NoBase(f"the base can't be run: {error}") from None
-                if error.side == "head" and not self._sides.working:
+                if error.side == "head" and not self._workers.sides.working:
                     copy = "the copy of the working tree can't be run, although the working tree can"
                     raise CopyFailed(f"{copy}: {error}\n{rehearsal.advice}") from None
                 raise
-            self._servers.keep_prepared(self._count % self._servers.rounds)
+            self._servers.keep_prepared(self._workers.round)
             rehearsal.conclude()
 
     def _run_once(self, pair: WorkerPair, plans: Plans, *, whole: bool) -> None:
@@ -188,8 +137,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
 
         Raises ComparisonInvalid.
         """
-        then = [*controls(then[0].thresholds), *then] if then else []
-        return self._measure([*controls(chosen[0].thresholds), *chosen], then)
+        return self._measure(with_controls(chosen), with_controls(then))
 
     def count(self, plans: Plans, *, head_only: bool = False) -> CountedPair:
         """Run one pair that counts instead of timing, one worker after the other, so that nobody else uses the servers.
@@ -197,7 +145,7 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         `head_only`: without a worker of base. Raises ComparisonInvalid.
         """
         found = CountedPair({}, {}, [])
-        with self._running(plans, counts=True, head_only=head_only) as (pair, _):
+        with self._workers.running(plans, Purpose(counts=True, head_only=head_only)) as (pair, _):
             found.failures.update({plan.key: why for plan in plans if (why := self._why_missing(plan.key, pair))})
             collected = [plan for plan in plans if plan.key not in found.failures]
             for worker in pair.both:
@@ -215,15 +163,15 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
     @contextlib.contextmanager
     def head_runs_on(self, python: Path | None) -> Iterator[None]:
         """Run the pairs of a `with` block anew, without workers that were started before, and head on this Python."""
-        sides = self._sides
-        self._dismiss_ahead()
+        sides = self._workers.sides
+        self._workers.dismiss_ahead()
         if python:
-            self._sides = replace(sides, head=replace(sides.head, python=python))
+            self._workers.sides = replace(sides, head=replace(sides.head, python=python))
         try:
             yield
         finally:
-            self._sides = sides
-            self._dismiss_ahead()
+            self._workers.sides = sides
+            self._workers.dismiss_ahead()
 
     def slower_functions(self, plans: Plans) -> dict[str, list[FunctionTime]]:
         """Run one more pair under a profiler. Return by key the functions that got slower, none if the pair fails."""
@@ -233,16 +181,16 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
         with tempfile.TemporaryDirectory(dir=self._servers.directory) as name:
             with contextlib.suppress(ComparisonInvalid):
                 self._measure(short, profiles=Path(name))
-                self._settle()
-            trees = {"base": self._sides.base.tree, "head": self._sides.head.tree}
-            project = os.path.relpath(self._sides.head.root, self._sides.head.tree)
+                self._workers.settle()
+            trees = {"base": self._workers.sides.base.tree, "head": self._workers.sides.head.tree}
+            project = os.path.relpath(self._workers.sides.head.root, self._workers.sides.head.tree)
             return {plan.key: slower_functions(plan.key, Path(name), trees, project) for plan in plans}
 
     def _measure(self, chosen: Plans, then: Plans = (), profiles: Path | None = None) -> Pair:
         differences: dict[str, list[float]] = {}
         samples_s: dict[str, tuple[list[float], list[float]]] = {}
         tails: dict[str, dict[Tail, Reading]] = {}
-        with self._running(chosen, profiles=profiles) as (pair, idle_s):
+        with self._workers.running(chosen, Purpose(profiles=profiles)) as (pair, idle_s):
             failures: dict[str, str] = {}
             for plan in chosen:
                 if why := self._why_missing(plan.key, pair):
@@ -251,10 +199,8 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
             collected = shuffled(collected, self._rng)
             for worker in pair.both:
                 worker.send(Order([plan.key for plan in collected]))
-            # Start the next workers on the other cores, if there are any.
-            overlap = then and self._servers.rounds > 1 and self._core is not None
-            if overlap and (others := os.sched_getaffinity(0) - {self._core}):
-                self._ahead = self._start(then, others, None, None)
+            if then:
+                self._workers.start_ahead(then)
             for plan in collected:
                 turns = _in_turns(pair.both, plan, head_first=self._draw_head_first())
                 if why := self._problems(plan.key, pair, pair.end_test(head_first=self._draw_head_first())):
@@ -266,109 +212,9 @@ class PairRunner(contextlib.AbstractContextManager["PairRunner"]):
                     failures[plan.key] = "too short for the clock: it measured 0"
         return Pair(differences, failures, samples_s, tails, idle_s)
 
-    @contextlib.contextmanager
-    def _running(
-        self,
-        plans: Plans,
-        *,
-        traces: Path | None = None,
-        profiles: Path | None = None,
-        counts: bool = False,
-        head_only: bool = False,
-    ) -> Iterator[tuple[WorkerPair, float]]:
-        """Start both workers, or take those that were started ahead. They end while the next pair is measured.
-
-        `traces`: the folder for the traces of a rehearsal. `profiles`: the folder for profiles. `counts`: whether the
-        pair counts. `head_only`: whether base has no worker. Yields the pair, and the seconds of waiting for a pair
-        that was started ahead. Raises ComparisonInvalid.
-        """
-        started, began_s = self._ahead, time.monotonic()
-        plain = not traces and not profiles and not counts
-        if is_ahead := started is not None and plain and started.serves(plans):
-            self._ahead = None
-            for worker in started.both:
-                worker.pin(os.sched_getaffinity(0))  # the measurement of the last pair is over
-        else:
-            self._dismiss_ahead()
-            started = self._start(plans, (), traces, profiles, counts=counts, head_only=head_only)
-        with contextlib.ExitStack() as stack:
-            stack.callback(started.end, patient=False)
-            for worker in reversed(started.both):  # head first: if both fail, report the copy of the working tree
-                worker.listen()
-            yield started, time.monotonic() - began_s if is_ahead else 0.0
-            self._leaving.append(started)
-            stack.pop_all()
-
     def _draw_head_first(self) -> bool:
         """Draw which side does something first, so that an effect of the order is no difference between the sides."""
         return self._rng.random() >= 0.5
-
-    def _settle(self, *, round_: int | None = None, patient: bool = True) -> None:
-        """End the workers of past pairs, of one round or of all. Raises ComparisonInvalid."""
-        for started in [one for one in self._leaving if round_ in (one.round, None)]:
-            self._leaving.remove(started)
-            started.end(patient=patient)
-
-    def _dismiss_ahead(self) -> None:
-        started, self._ahead = self._ahead, None
-        if started is not None:
-            for worker in started.both:
-                worker.dismiss()
-            started.end(patient=False)
-
-    def _start(
-        self,
-        plans: Plans,
-        cores: Collection[int],
-        traces: Path | None,
-        profiles: Path | None,
-        *,
-        counts: bool = False,
-        head_only: bool = False,
-    ) -> WorkerPair:
-        self._count += 1
-        round_ = self._count % self._servers.rounds
-        self._settle(round_=round_)
-        hash_seed = self._rng.randrange(1, 2**32)
-        with contextlib.ExitStack() as stack:
-            workers = []
-            sides = [self._sides.head] if head_only else [self._sides.base, self._sides.head]
-            self._rng.shuffle(sides)
-            for side in sides:
-                command = worker_command(side, self._sides.suite_of, plans, self._profile)
-                environ = worker_environment(side, self._sides, hash_seed, traces)
-                worker = WorkerProcess(side, command, environ, self._servers.scrub, self._start_limit_s)
-                stack.callback(worker.close)
-                if cores:
-                    worker.pin(cores)
-                workers.append(worker)
-            # Meanwhile the workers import. They start nothing before the first message.
-            self._servers.make(round_, [side.name for side in sides])
-            slowed = [plan for plan in plans if plan.slow_down]
-            for worker in workers:
-                name = worker.side.name
-                servers = self._servers.addresses(name, round_, prepared=traces is not None)
-                folder = (profiles or self._servers.directory / f"pair-{self._count}") / name
-                folder.mkdir(mode=0o700, parents=True)
-                start = Start(
-                    keys=[plan.key for plan in plans],
-                    servers=servers,
-                    prefix=f"perf:{name}:" if "redis" in servers else "",
-                    core=None if traces or counts else self._core,
-                    prepare=traces is not None or self._servers.prepares_each(servers),
-                    rehearses=traces is not None,
-                    app_python=str(worker.side.app.python) if worker.side.app else "",
-                    modules=self._sides.modules,
-                    slow_down={
-                        one.key: (one.slow_down * (name == "head"), one.slowed_in, one.slowed_calls) for one in slowed
-                    },
-                    folder=str(folder),
-                    profiles=profiles is not None,
-                    counts=counts,
-                )
-                worker.send(start)
-            stack.pop_all()
-        return WorkerPair(sorted(workers, key=lambda worker: worker.side is self._sides.head), plans, round_)
 
 
 def _count_one(pair: WorkerPair, plan: BenchmarkPlan, servers: PairServers) -> list[Counted]:

@@ -11,7 +11,7 @@ from plumbline.comparing.statistics.inference import ComparisonInvalid
 from plumbline.comparing.statistics.search import step_thresholds
 from plumbline.comparing.trees.git import NoBase
 from plumbline.comparing.trees.sides import Sides
-from plumbline.comparing.workers.pair_runner import PairRunner, WorkerPair
+from plumbline.comparing.workers.worker_pairs import WorkerPair, WorkerPairs
 from plumbline.judging.counts import GrownCount
 from plumbline.judging.evidence import ComparisonEvidence, Judgement
 from plumbline.results.schema import Counts
@@ -44,14 +44,14 @@ def test_a_commit_with_twice_the_work_is_bad(trees: Sides) -> None:
 def test_a_step_counts_the_commit_alone(trees: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
     """The count of GOOD is known from the comparison with BAD."""
     edit(trees.head, "    for _ in range(4_000):\n        pass", "    time.sleep(0)")
-    started, make = list[list[str]](), PairRunner._start
+    started, make = list[list[str]](), WorkerPairs.start
 
     def recorded(*arguments: Any, **more: Any) -> WorkerPair:
         pair = make(*arguments, **more)
         started.append([worker.side.name for worker in pair.both])
         return pair
 
-    monkeypatch.setattr(PairRunner, "_start", recorded)
+    monkeypatch.setattr(WorkerPairs, "start", recorded)
     [plan] = plans_of(ASYNC)
     found = replace(stepper(trees), plan=plan, sought=GrownCount("blocking", 0, 1)).step("any")
 

@@ -15,15 +15,16 @@ import pytest
 from msgspec.structs import replace
 
 from plumbline.comparing.comparison import compare
-from plumbline.comparing.statistics.controls import CONTROLS, controls
+from plumbline.comparing.statistics.controls import CONTROLS, with_controls
 from plumbline.comparing.statistics.inference import LEAST_TO_FAIL, ComparisonInvalid
 from plumbline.comparing.statistics.plan import LEAST_BLOCKS, BenchmarkPlan, Pair
 from plumbline.comparing.trees.ignored import CopyFailed, Extras
 from plumbline.comparing.trees.sides import Sides
 from plumbline.comparing.workers import process as worker_process
-from plumbline.comparing.workers.pair_runner import PairRunner, pair_runner, shuffled
+from plumbline.comparing.workers.pair_runner import pair_runner, shuffled
 from plumbline.comparing.workers.process import WorkerProcess
 from plumbline.comparing.workers.protocol import Line
+from plumbline.comparing.workers.worker_pairs import WorkerPairs
 from plumbline.judging.evidence import ComparisonEvidence, Thresholds
 from plumbline.results.schema import UnjudgedPackage
 from tests.support.project import SETTINGS
@@ -162,7 +163,7 @@ def test_the_order_of_benchmarks_is_drawn_at_random() -> None:
     """The controls come first, and those of one file stay together, because they share fixtures."""
     thresholds = Thresholds(0.02, 0.05, 0.01, 0.97)
     keys = ["a.py::one", "b.py::one", "a.py::two", "b.py::two"]
-    plans = [*controls(thresholds), *(BenchmarkPlan(key, 0.001, thresholds) for key in keys)]
+    plans = with_controls([BenchmarkPlan(key, 0.001, thresholds) for key in keys])
     orders = {tuple(plan.key for plan in shuffled(plans, random.Random(seed))) for seed in range(50)}
     assert {order[:2] for order in orders} == {tuple(CONTROLS), tuple(reversed(CONTROLS))}
     assert {tuple(key[0] for key in order[2:]) for order in orders} == {tuple("aabb"), tuple("bbaa")}
@@ -178,13 +179,13 @@ def test_the_order_of_benchmarks_is_drawn_at_random() -> None:
 def starts(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """For each pair of workers: whether it was started ahead."""
     found: list[bool] = []
-    start = PairRunner._start
+    start = WorkerPairs.start
 
-    def recorded(workers: PairRunner, plans: Any, cores: Any, *folders: Any, **more: Any) -> Any:
+    def recorded(workers: WorkerPairs, plans: Any, cores: Any, *folders: Any, **more: Any) -> Any:
         found.append(bool(cores))
         return start(workers, plans, cores, *folders, **more)
 
-    monkeypatch.setattr(PairRunner, "_start", recorded)
+    monkeypatch.setattr(WorkerPairs, "start", recorded)
     return found
 
 
