@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from plumbline import __version__, inherited
-from plumbline.project import EXIT_INTERRUPTED
+from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID
 
 COMMANDS = {
     "init": "find the application, propose settings and benchmarks, and run them once",
@@ -31,7 +31,17 @@ WITHOUT_PROJECT = {"init", "doctor", "explain"}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; `arguments` are those of the process by default."""
     try:
-        return _main(arguments)
+        try:
+            return _main(arguments)
+        except SystemExit as exit_:  # from argparse, which has printed the help, the version or an error
+            try:
+                sys.stdout.flush()
+            except OSError:
+                from plumbline.processes import drop_output
+
+                drop_output(sys.stdout)
+                return exit_.code if isinstance(exit_.code, int) and exit_.code else EXIT_INVALID
+            raise
     except KeyboardInterrupt:  # while it imports what it needs
         sys.stderr.write(f"\ninterrupted: no verdict\nexit code {EXIT_INTERRUPTED}\n")
         return EXIT_INTERRUPTED
@@ -45,6 +55,10 @@ def open_streams() -> None:
             os.dup2(descriptor, number)
             os.set_inheritable(number, True)
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
+            if name == "stdout":
+                from plumbline.processes import output_lost
+
+                output_lost.append("it is closed")
 
 
 def _main(arguments: Sequence[str] | None) -> int:

@@ -16,6 +16,8 @@ from typing import TextIO
 
 import psutil
 
+# Why the standard output can't be written. It is empty as long as it can.
+output_lost: list[str] = []
 OUTPUT_ENDED = (errno.EPIPE, errno.ENOSPC, errno.EIO)  # a closed pipe, a full disk, a closed terminal
 # Environment variable: the ids of the parent commands. If one of them dies, the reaper ends the run.
 WATCHED = "PERF_WATCH_PIDS"
@@ -79,6 +81,8 @@ def is_running(process: psutil.Process) -> bool:
 
 def drop_output(file: TextIO) -> None:
     """Redirect a stream and its buffer to the null device: a failing flush at exit would change the exit code."""
+    if file in (sys.stdout, sys.__stdout__):
+        output_lost.append("it is closed, or its disk is full")
     os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
     with contextlib.suppress(OSError):
         file.flush()

@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import json
 import math
 import os
 import re
@@ -36,8 +37,12 @@ from plumbline.settings import (
 )
 
 PLACE = re.compile(r"/.+|[^/@]+:\d{1,5}")
-SERVICE_NAME = re.compile("[a-z][a-z0-9_]*")
-TAKEN_NAMES = ("redis", "postgres", "app", "prepare", "backend", "also_allowed")
+# Names of files, sockets and containers begin with these names.
+SERVICE_NAME = re.compile("[a-z][a-z0-9_]{0,39}")
+PROCESS_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+VARIABLE = re.compile("[A-Za-z0-9_][A-Za-z0-9_.-]{0,254}")
+TAKEN_NAMES = ("redis", "postgres", "app", "prepare", "tests", "backend", "also_allowed")
+MOST_SHOWN = 40  # characters of a name that is refused
 # `backend` was once `services`. TOML has no room for both a text and tables of that name.
 OLDER_BACKEND = re.compile(r"^services *=", re.MULTILINE)
 OLDER_NAMES = ("backend", "also_allowed")  # once keys of [services]
@@ -81,7 +86,7 @@ def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settin
             raw[key] = int(value) if key == "pin" and value.isdecimal() else value
             settings = _convert(raw, variable)
     _check_server_options(settings, path.name)
-    _check_service_names(settings, path.name)
+    _check_names(settings, path.name)
     urls = {name: environ[variable] for name, variable in URL_VARIABLES.items() if environ.get(variable)}
     urls |= _places(settings, environ)
     changed: dict[str, Any] = {}
@@ -111,15 +116,33 @@ def _take_older_names(raw: dict[str, Any], source: str) -> None:
     raw |= older
 
 
-def _check_service_names(settings: Settings, source: str) -> None:
-    """Refuse names of services that are no names of placeholders, or are taken."""
-    for name in settings.services:
-        if not SERVICE_NAME.fullmatch(name):
-            advice = "use lower-case letters, digits and underscores, and begin with a letter"
-            raise SettingsError(f"{source}: [services.{name}]: the name stands in placeholders and variables: {advice}")
-        if name in TAKEN_NAMES or name in settings.processes:
-            owner = "another table" if name in TAKEN_NAMES else f"[processes.{name}]"
-            raise SettingsError(f"{source}: [services.{name}]: {owner} has this name: choose another one")
+def _check_names(settings: Settings, source: str) -> None:
+    """Refuse names of services, processes and variables that nothing can have, or that are taken."""
+    kinds = (
+        ("services", settings.services, SERVICE_NAME, "lower-case letters, digits and _, and begin with a letter"),
+        ("processes", settings.processes, PROCESS_NAME, "letters, digits, _ and -, and begin with a letter or digit"),
+    )
+    tables = {"env": settings.env, "app.env": settings.app.env if settings.app else {}}
+    for table, named, pattern, allowed in kinds:
+        for name, one in named.items():
+            place = f"{source}: [{table}.{_shown(name)}]"
+            if not pattern.fullmatch(name):
+                raise SettingsError(f"{place}: files and placeholders have this name: use up to 40 {allowed}")
+            if name in TAKEN_NAMES or (table == "services" and name in settings.processes):
+                owner = "Plumbline itself" if name in TAKEN_NAMES else f"[processes.{name}]"
+                raise SettingsError(f"{place}: {owner} uses this name: choose another one")
+            tables[f"{table}.{name}.env"] = one.env
+    for table, variables in tables.items():
+        for name in variables:
+            if not VARIABLE.fullmatch(name):
+                advice = "use up to 255 letters, digits, _, - and ."
+                raise SettingsError(f"{source}: [{table}]: {_shown(name)} can't be the name of a variable: {advice}")
+
+
+def _shown(name: str) -> str:
+    """Return a name as TOML has it, on one line, and shortened if it is long."""
+    short = name if len(name) <= MOST_SHOWN else f"{name[:MOST_SHOWN]}…"
+    return short if re.fullmatch("[A-Za-z0-9_-]+", short) else json.dumps(short, ensure_ascii=False)
 
 
 def _places(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:

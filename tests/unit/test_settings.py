@@ -121,12 +121,12 @@ def test_an_older_name_beside_the_new_one_is_refused(tmp_path: Path, text: str, 
             {},
             "unknown key 'readi' in [services.queue]; did you mean 'ready'?",
         ),
-        ("[services.My-Queue]\nimage = 'a'\nport = 1", {}, "use lower-case letters, digits and underscores"),
-        ("[services.redis]\nimage = 'a'\nport = 1", {}, "another table has this name: choose another one"),
+        ("[services.My-Queue]\nimage = 'a'\nport = 1", {}, "use up to 40 lower-case letters, digits and _"),
+        ("[services.redis]\nimage = 'a'\nport = 1", {}, "Plumbline itself uses this name: choose another one"),
         (
             "[services.worker]\nimage = 'a'\nport = 1\n[processes.worker]\ncommand = ['a']",
             {},
-            "[processes.worker] has this name: choose another one",
+            "[processes.worker] uses this name: choose another one",
         ),
         ("[services.queue]\nimage = 'a'\nport = 1", {"PERF_SERVICE_QUEUE": "amqp://here"}, 'is not "host:port"'),
         (
@@ -139,6 +139,37 @@ def test_an_older_name_beside_the_new_one_is_refused(tmp_path: Path, text: str, 
 def test_a_wrong_service_is_told(tmp_path: Path, text: str, environ: dict[str, str], told: str) -> None:
     """Each message names the table, the key or the variable."""
     assert told in refusal(tmp_path, text, **environ)
+
+
+@pytest.mark.parametrize("table", ["processes", "services", "env", "app.env", "processes.a.env", "services.a.env"])
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ('"a b"', '"a b"'),
+        ('"../a"', '"../a"'),
+        ('"a=b"', '"a=b"'),
+        ('""', '""'),
+        ('"é"', '"é"'),
+        (r'"a\nb"', r'"a\nb"'),
+        (r'"a\u0000"', "has a character U+0000"),
+        ("a" * 300, f'"{"a" * 40}…"'),
+    ],
+)
+def test_a_name_that_no_file_or_variable_can_have_is_refused(tmp_path: Path, table: str, name: str, shown: str) -> None:
+    """The message names the key on one short line."""
+    value = {"processes": "{command = ['a']}", "services": "{image = 'a', port = 1}"}.get(table, "'x'")
+    text = f"[{table}]\n{name} = {value}"
+    if table.endswith(".a.env"):
+        kind = table.split(".")[0]
+        needs = "command = ['a']" if kind == "processes" else "image = 'a'\nport = 1"
+        text = f"[{kind}.a]\n{needs}\n{text}"
+    if table == "app.env":
+        text = f"[app]\nasgi = 'a:b'\n{text}"
+    message = refusal(tmp_path, text)
+    assert shown in message
+    assert message.startswith("settings.toml: ")
+    assert len(message) < 250
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from plumbline.processes import OUTPUT_ENDED, drop_output
-from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_USAGE, SETTINGS, SUITE, find_project
+from plumbline.processes import OUTPUT_ENDED, drop_output, output_lost
+from plumbline.project import EXIT_INTERRUPTED, EXIT_INVALID, EXIT_PASS, EXIT_USAGE, SETTINGS, SUITE, find_project
 from plumbline.results.files import ResultsError, read_results
 from plumbline.services.redaction import Redactor, known_secrets, redactor
 from plumbline.settings import RESULTS_FOLDER, Settings, SettingsError
@@ -56,6 +56,7 @@ class Project:
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
 
+UNWRITTEN = "the standard output can't be written"
 LIMITS = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
 
@@ -131,6 +132,8 @@ def documented_exit(command: Callable[[], int]) -> int:
     try:
         code = command()
         sys.stdout.flush()
+        if output_lost and code == EXIT_PASS:  # nobody has read that it passed
+            return _fail(f"{UNWRITTEN}: {output_lost[0]}. If you do not need it, use /dev/null", EXIT_INVALID)
         return code
     except SettingsError as error:
         return _fail(str(error), EXIT_USAGE)
@@ -147,7 +150,7 @@ def documented_exit(command: Callable[[], int]) -> int:
         if error.errno not in OUTPUT_ENDED:
             return _unexpected()
         drop_output(sys.stdout)
-        return _fail(f"the standard output can't be written: {error.strerror}", EXIT_INVALID)
+        return _fail(f"{UNWRITTEN}: {error.strerror}", EXIT_INVALID)
     except Exception:
         return _unexpected()
 

@@ -11,6 +11,7 @@ from plumbline.judging.missing import names_of
 from plumbline.results.schema import Benchmark, Environment, Kind, Reason, Results, Shard, TestOutcome
 
 Entry = TypeVar("Entry", Benchmark, TestOutcome)
+PACKAGE = "pytest-plumbline"
 # Reasons whose detail is a sentence, which can begin with the shard.
 OF_A_SHARD: set[Kind] = {"ended", "comparison_invalid", "no_comparison"}
 
@@ -79,10 +80,12 @@ def _differences(parts: Sequence[Part], settings_hash: str) -> list[Reason]:
     begun = [part for part in parts if part.shard.keys or not _ended(part)]  # the tests of the others are not known
     judged = [part for part in begun if part.results.baseline]  # the others ended before they were
     compared = [part for part in parts if part.results.base]
+    known = [part for part in parts if part.results.environment.packages]
     found = {
         "the number of shards": _differing(parts, lambda part: str(part.shard.of)),
         "commits": _differing(parts, lambda part: _commit_of(part.results.environment)),
         "profiles": _differing(parts, lambda part: part.results.profile),
+        "versions of Plumbline": _differing(known, lambda part: part.results.environment.packages.get(PACKAGE, "none")),
         "settings.toml": _differing(parts, lambda part: part.shard.settings_hash),
         "base commits": _differing(compared, lambda part: part.results.base),
         "whether it is a proposed change": _differing(judged, lambda part: "yes" if part.shard.proposed else "no"),

@@ -1,10 +1,12 @@
 """Reading and writing results and baselines. A file is written completely or not at all."""
 
 import contextlib
+import errno
 import json
 import math
 import os
 import secrets
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -35,6 +37,8 @@ class ResultsError(Exception):
 
 def read_results(path: Path) -> Results:
     """Read a results or baseline file. Raises FileNotFoundError, or ResultsError if it is unreadable or damaged."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ResultsError(f"{path} can't be read: it is a pipe or a device")  # reading a pipe would wait
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -91,8 +95,13 @@ def write_results(path: Path, results: Results) -> None:
 
 
 def write_whole(path: Path, text: str | bytes) -> None:
-    """Write a file completely or not at all. Links are followed. Raises ResultsError."""
+    """Write a file completely or not at all. Links are followed. Raises ResultsError.
+
+    A device or a pipe stays what it is, and the text is written into it.
+    """
     target = Path(os.path.realpath(path))
+    if _is_device(path):
+        return _write_into(path, text)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -109,6 +118,31 @@ def write_whole(path: Path, text: str | bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _is_device(path: Path) -> bool:
+    """Return whether a path is a device, a pipe or an open file of this process, such as /dev/stdout."""
+    place = os.path.abspath(path)  # noqa: PTH100, resolving would find the file behind /dev/stdout
+    if place.startswith(("/dev/", "/proc/")) and not place.startswith("/dev/shm/"):  # noqa: S108
+        return not path.is_dir()
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _write_into(path: Path, text: str | bytes) -> None:
+    """Write into a device or a pipe. Raises ResultsError if that is not possible, or if no process reads the pipe."""
+    try:
+        if path.is_block_device():
+            raise ResultsError(f"{path} can't be written: it is a disk; name a file")
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        # Opening a pipe that no process reads would wait for one.
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
+        os.set_blocking(descriptor, True)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text if isinstance(text, bytes) else text.encode(errors="replace"))
+    except OSError as error:
+        unread = "no process reads this pipe" if error.errno == errno.ENXIO and path.is_fifo() else error.strerror
+        raise ResultsError(f"{path} can't be written: {unread}") from None
 
 
 def _without_name(folder: Path) -> BinaryIO | None:

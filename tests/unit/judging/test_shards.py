@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from plumbline.judging.decide import conclude, decide
 from plumbline.judging.evidence import Evidence, sharing_of
-from plumbline.judging.shards import Part, merge_shards
+from plumbline.judging.shards import PACKAGE, Part, merge_shards
 from plumbline.project import EXIT_INVALID, EXIT_REGRESSION
 from plumbline.results.schema import Benchmark, BudgetResult, Kind, Reason, Results, Shard, TestOutcome
 from plumbline.settings import GateSettings
@@ -29,7 +29,7 @@ def part(number: int, *benchmarks: Benchmark, of: int = 2, keys: list[str] = KEY
         proposed=fields.pop("proposed", True),
         divided_by=fields.pop("by", "a.json"),
     )
-    of_machine = {name: fields.pop(name) for name in ("commit", "cpu") if name in fields}
+    of_machine = {name: fields.pop(name) for name in ("commit", "cpu", "packages") if name in fields}
     left_out = [key for key in keys if key not in [one.key for one in benchmarks]]
     run = results(*benchmarks, **{"deselected": left_out, "base": BASE, "exit_code": None, "shard": shard} | fields)
     warnings, reasons = ([one for one in run.reasons if (one.kind == ALLOWED) == allowed] for allowed in (True, False))
@@ -143,6 +143,7 @@ def second(*others: Benchmark, **fields: Any) -> list[Part]:
         (second(commit="9999"), "shards_differ", "commits: 0f1e2d3 (shard 1), 9999 (shard 2)"),
         (second(base="99"), "shards_differ", f"base commits: {BASE} (shard 1), 99 (shard 2)"),
         (second(settings="other"), "shards_differ", "settings.toml: abc123 (shard 1), other (shard 2)"),
+        (second(packages={PACKAGE: "0.1"}), "shards_differ", "versions of Plumbline: none (shard 1), 0.1 (shard 2)"),
         (second(proposed=False), "shards_differ", "whether it is a proposed change: yes (shard 1), no (shard 2)"),
         (second(by=""), "shards_differ", "durations that divide them: a.json (shard 1), none (shard 2)"),
         (second(profile="full"), "shards_differ", "profiles: ci (shard 1), full (shard 2)"),

@@ -460,3 +460,35 @@ def test_a_process_that_is_killed_while_it_writes_leaves_nothing(tmp_path: Path)
 
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_text() == "first"
+
+
+def test_a_pipe_is_written_and_stays_a_pipe(tmp_path: Path) -> None:
+    """Without a reader, it is refused: opening it would wait. Nor is a pipe read."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(ResultsError, match="can't be written: no process reads this pipe"):
+        write_whole(path, "text")
+    with pytest.raises(ResultsError, match="can't be read: it is a pipe or a device"):
+        read_results(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(path, "text")
+    assert os.read(reader, 100) == b"text"
+    os.close(reader)
+    assert path.is_fifo()
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_a_device_stays_a_device(tmp_path: Path) -> None:
+    """`/dev/stdout` is a link to whatever the output goes to, such as a file, which is not replaced."""
+    log = tmp_path / "log"
+    code = "import pathlib, sys\nfrom plumbline.results.files import write_whole\n"
+    code += "print('first')\nwrite_whole(pathlib.Path('/dev/stdout'), 'then')"
+    with log.open("w") as file:
+        subprocess.run([sys.executable, "-c", code], stdout=file, check=True)
+    assert log.read_text() == "first\nthen"
+    (tmp_path / "null").symlink_to("/dev/null")
+    write_whole(tmp_path / "null", "text")
+    assert (tmp_path / "null").is_char_device()
+    if (full := Path("/dev/full")).exists():
+        with pytest.raises(ResultsError, match="/dev/full can't be written: No space left on device"):
+            write_whole(full, "text")
