@@ -20,7 +20,7 @@ Plans = Sequence[BenchmarkPlan]
 
 @dataclass(frozen=True)
 class Purpose:
-    """What a pair is for, unless it measures times."""
+    """The purpose of a pair that does not measure times."""
 
     traces: Path | None = None  # the folder for the traces of a rehearsal
     profiles: Path | None = None  # the folder for profiles
