@@ -9,7 +9,7 @@ from plumbline.commands.base import Project
 from plumbline.commands.measuring_run import RunEnded, measure, measure_again, with_gone_files
 from plumbline.commands.output import make_room, report
 from plumbline.comparing.trees.base import Base, find_base, has_changed, is_proposed
-from plumbline.comparing.trees.committed import baselines_at
+from plumbline.comparing.trees.committed import baselines_at, benchmarks_only_at
 from plumbline.comparing.trees.git import NoBase
 from plumbline.installed import METADATA, NAMED, PATTERNS
 from plumbline.judging.accepted import read_accepted
@@ -26,6 +26,7 @@ from plumbline.judging.counts import check_counts
 from plumbline.judging.decide import choose_again, choose_pairs, decide
 from plumbline.judging.evidence import ComparisonEvidence, ConfirmationEvidence, Evidence, NoComparison
 from plumbline.judging.sessions import MOST_RUNS
+from plumbline.reporting.content import listed
 from plumbline.results.files import earlier_runs
 from plumbline.results.schema import Results
 from plumbline.suite.shards import parse_shard
@@ -108,6 +109,7 @@ def _compare(project: Project, record: Results, evidence: Evidence, known: Resul
         try:
             base = find_base(project.root)
             evidence = _with_edits(project, record, evidence, known, base)
+            evidence = with_gone_benchmarks(project, record, evidence, base)
             # With `app.python` this run uses the packages of that environment, not those of a changed lock file.
             app = project.settings.app
             unjudged = bool(app and app.python and has_changed(project.root, base, [*NAMED, *METADATA, *PATTERNS]))
@@ -130,6 +132,20 @@ def _with_edits(project: Project, record: Results, evidence: Evidence, known: Re
     judged = {**evidence.counts}
     judged |= {key: one for key, one in check_counts(record, known_then, evidence.timings).items() if key in edited}
     return replace(evidence, base_baseline=base_baseline, edited=edited, counts=judged)
+
+
+def with_gone_benchmarks(project: Project, record: Results, evidence: Evidence, base: Base) -> Evidence:
+    """Note the benchmarks that only the base has. Those of a baseline are reported by their verdicts.
+
+    Raises NoBase if git fails.
+    """
+    baselines = filter(None, (evidence.baseline, evidence.base_baseline, evidence.baseline_elsewhere))
+    reported = {one.key for run in (record, *baselines) for one in run.benchmarks}
+    reported |= {one.key for one in record.tests} | {*record.deselected}
+    names = {key.partition("[")[0] for key in reported}
+    gone = [key for key in benchmarks_only_at(project.root, base) if key not in names]
+    note = f"only the base has these benchmarks, so they are not compared: {listed(gone)}"
+    return replace(evidence, notes=[*evidence.notes, note]) if gone else evidence
 
 
 def confirm(project: Project, record: Results, evidence: Evidence) -> ConfirmationEvidence:

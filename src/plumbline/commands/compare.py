@@ -6,7 +6,7 @@ import time
 from msgspec.structs import replace
 
 from plumbline.commands.base import CommandError, Project, not_empty, seconds
-from plumbline.commands.ci import confirm
+from plumbline.commands.ci import confirm, with_gone_benchmarks
 from plumbline.commands.measuring_run import measure
 from plumbline.commands.output import make_room, report
 from plumbline.commands.paired import with_pairs
@@ -37,6 +37,7 @@ def run(project: Project, options: argparse.Namespace) -> int:
     if record.exit_code is None:
         evidence = with_pairs(project, record, evidence, record.benchmarks, options.limit, base)
         if evidence.comparison.none is None:
+            evidence = with_gone_benchmarks(project, record, evidence, base)
             evidence = replace(evidence, confirmation=confirm(project, record, evidence))
         evidence = replace(evidence, accepted=read_accepted(project.baselines))
     results = decide(record, evidence, project.settings.gate, project.settings.benchmarks)

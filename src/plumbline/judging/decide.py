@@ -33,7 +33,7 @@ def decide(
     with_own = [_with_own_thresholds(one, own.get(one.key, BenchmarkSettings())) for one in record.benchmarks]
     record = replace(record, benchmarks=with_own)
     benchmarks, absent = judge_benchmarks(record, evidence, gate), list[Benchmark]()
-    reasons, notes = [*record.reasons], [*record.notes]
+    reasons, notes = [*record.reasons], [*record.notes, *evidence.notes]
     uncompared = {one.key for one in benchmarks if _is_uncompared(one, required=evidence.comparison_required)}
     allowed = {key for key in uncompared if _may_be_unmeasured(key, gate, own)}
     benchmarks = [replace(one, verdict="invalid") if one.key in uncompared - allowed else one for one in benchmarks]

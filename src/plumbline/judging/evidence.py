@@ -173,6 +173,7 @@ class ConfirmationEvidence(Struct, frozen=True):
 class Evidence(Struct, frozen=True):
     """All evidence about a run besides its record."""
 
+    notes: Sequence[str] = []
     baseline_file: str = ""
     baseline: Results | None = None
     baseline_elsewhere: Results | None = None  # of a similar machine, if there is no baseline for this one

@@ -11,10 +11,10 @@ from plumbline.commands import ci, paired
 from plumbline.commands.base import Project
 from plumbline.commands.measuring_run import RunEnded
 from plumbline.comparing.trees.base import Base
-from plumbline.judging.decide import Again
+from plumbline.judging.decide import Again, decide
 from plumbline.judging.evidence import BaselineEvidence, ComparisonEvidence, ConfirmationEvidence, Evidence
 from plumbline.results.schema import Benchmark, BudgetResult, Reason, Results
-from plumbline.settings import Settings
+from plumbline.settings import GateSettings, Settings
 from tests.support.report_samples import benchmark, results
 
 KEY = "test_a.py::test_a"
@@ -135,3 +135,14 @@ def test_no_shard(capsys: pytest.CaptureFixture[str], given: list[str]) -> None:
         main(["ci", *given])
     assert ended.value.code == 2
     assert "argument --shard: " in capsys.readouterr().err
+
+
+def test_benchmarks_that_only_the_base_has_are_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not if the run knows them, such as inherited ones, or if the baseline reports them by their verdicts."""
+    gone = ["test_a.py::test_a", "test_a.py::test_of_baseline", "test_a.py::test_gone"]
+    monkeypatch.setattr(ci, "benchmarks_only_at", lambda *_: gone)
+    evidence = Evidence(baseline=results(benchmark("test_a.py::test_of_baseline[1]")))
+    evidence = ci.with_gone_benchmarks(Project(Path(), Settings()), record(), evidence, Base("0a1b2c", "main"))
+
+    note = "only the base has these benchmarks, so they are not compared: test_a.py::test_gone"
+    assert note in decide(record(), evidence, GateSettings()).notes

@@ -1,6 +1,8 @@
-"""The baselines and accepted regressions of a base commit."""
+"""The baselines, accepted regressions and benchmarks of a base commit."""
 
+import ast
 import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -9,6 +11,7 @@ from plumbline.comparing.trees.base import Base
 from plumbline.comparing.trees.git import Git
 from plumbline.judging.accepted import FILE, decode_accepted
 from plumbline.judging.evidence import Accepted
+from plumbline.project import SUITE
 from plumbline.results.files import ResultsError, decode_results
 from plumbline.results.schema import Results
 
@@ -33,3 +36,38 @@ def accepted_at(root: Path, base: Base, folder: Path) -> dict[str, Accepted]:
     with contextlib.suppress(msgspec.DecodeError):
         return decode_accepted(Git(root).contents(base.commit, folder / FILE).encode())
     return {}
+
+
+def benchmarks_only_at(root: Path, base: Base) -> list[str]:
+    """Return the keys of the benchmarks that the base commit has and the working tree lacks, without parameters.
+
+    Benchmarks are recognised by their source: tests that take `measure`. Raises NoBase if git fails.
+    """
+    git, suite = Git(root), (root / SUITE).resolve()
+    if not suite.is_relative_to(git.top):
+        return []
+    options = ("--name-only", "--no-renames", "--diff-filter=MDT", "-z")
+    names = git.run("diff", *options, base.commit, "--", f":(top){suite.relative_to(git.top).as_posix()}/**.py")
+    found = []
+    for file in (git.top / name for name in names.split("\0")[:-1]):
+        now = file.read_text("utf-8", errors="replace") if file.is_file() else ""
+        gone = _benchmarks_in(git.contents(base.commit, file)) - _benchmarks_in(now)
+        found += [f"{file.relative_to(suite).as_posix()}::{name}" for name in gone]
+    return sorted(found)
+
+
+def _benchmarks_in(source: str) -> set[str]:
+    try:
+        return {*_benchmarks_among(ast.parse(source).body)}
+    except (SyntaxError, ValueError, RecursionError):
+        return set()
+
+
+def _benchmarks_among(statements: Sequence[ast.stmt], inside: str = "") -> Iterator[str]:
+    for one in statements:
+        if isinstance(one, ast.ClassDef) and one.name.startswith("Test"):
+            yield from _benchmarks_among(one.body, f"{inside}{one.name}::")
+        if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) and one.name.startswith("test"):
+            takes = [argument.arg for argument in (*one.args.posonlyargs, *one.args.args, *one.args.kwonlyargs)]
+            if "measure" in takes:
+                yield f"{inside}{one.name}"

@@ -1,11 +1,11 @@
-"""The baselines and accepted regressions of a base commit."""
+"""The baselines, accepted regressions and benchmarks of a base commit."""
 
 from pathlib import Path
 
 import pytest
 
 from plumbline.comparing.trees.base import Base
-from plumbline.comparing.trees.committed import accepted_at, baselines_at
+from plumbline.comparing.trees.committed import accepted_at, baselines_at, benchmarks_only_at
 from plumbline.judging.evidence import Accepted
 from plumbline.results.files import dump_results
 from tests.support.report_samples import benchmark, results
@@ -39,3 +39,23 @@ def test_a_base_without_a_usable_file_has_accepted_nothing(tmp_path: Path, text:
 
     assert accepted_at(repository.root, Base(repository.head(), "as asked"), repository.root / FOLDER) == {}
     assert baselines_at(repository.root, Base(repository.head(), "as asked"), repository.root / FOLDER) == {}
+
+
+def test_benchmarks_that_only_the_base_has(tmp_path: Path) -> None:
+    """They were deleted or renamed, alone or with their file. Other tests don't count."""
+    before = "def test_a(measure): ...\nclass TestB:\n    async def test_b(self, *, measure): ...\ndef test_no(): ...\n"
+    suite = {"test_a.py": before, "sub/test_c.py": "def test_c(measure): ...", "test_d.py": before, "broken.py": "def"}
+    repository = Repository.create(
+        tmp_path / "repository",
+        {f"shop/tests/performance/{name}": text for name, text in suite.items()} | {"test_e.py": before},
+    )
+    root, base = repository.root / "shop", Base(repository.head(), "as asked")
+    assert benchmarks_only_at(root, base) == []
+    folder = root / "tests/performance"
+    (folder / "test_a.py").write_text("def test_renamed(measure): ...\nclass TestB: ...\n")
+    (folder / "sub/test_c.py").unlink()
+    (folder / "broken.py").write_text("def again")
+    (repository.root / "test_e.py").unlink()
+    (folder / "test_d.py").write_text(f"import this\n{before}")
+
+    assert benchmarks_only_at(root, base) == ["sub/test_c.py::test_c", "test_a.py::TestB::test_b", "test_a.py::test_a"]
