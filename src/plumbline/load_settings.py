@@ -66,7 +66,7 @@ class LoadSettings(Struct, frozen=True, forbid_unknown_fields=True):
     #: The number of Locust processes for each side. 0 means one process for each 200 arrivals per second, if enough
     #: cores are free.
     processes: Annotated[int, Meta(ge=0, le=256)] = 0
-    #: Seconds of a turn. Base and head get the load in turns.
+    #: Base and head get the load in turns. This is the length of a turn in seconds.
     window_s: Annotated[float, Meta(ge=0.1, le=1e9)] = 10.0
     #: Seconds at the beginning of each turn that are not measured.
     leave_out_s: Annotated[float, Meta(ge=0, le=1e9)] = 2.0

@@ -170,7 +170,7 @@ class ProcessSettings(Struct, frozen=True, forbid_unknown_fields=True):
     directory: str = "."
     #: Further environment variables of the process.
     env: dict[str, str] = {}
-    #: A text: the process is ready when it prints a line with this text. Without a text, the process is ready at once.
+    #: A text. The process is ready when it prints a line with this text. Without a text, the process is ready at once.
     ready_output: str = ""
     #: Seconds that the process may take to become ready.
     ready_limit_s: Positive = 60.0
@@ -186,8 +186,9 @@ class ServiceSettings(Struct, frozen=True, forbid_unknown_fields=True):
     image: str
     #: The port that the server listens on in the container.
     port: Annotated[int, Meta(ge=1, le=65535)]
-    #: A text: the service is ready when it has printed this text. Or a path that begins with `/`: the service is ready
-    #: when it answers 200 to a request for this path. If `ready` is no path, the port must also accept a connection.
+    #: A text or a path. The service is ready when it has printed this text, and its port accepts a connection. With a
+    #: path that begins with `/`, the service is ready when it answers 200 to a request for this path. Without `ready`,
+    #: the port must accept a connection.
     ready: str = ""
     #: Seconds that the service may take to become ready.
     ready_limit_s: Positive = 60.0
@@ -197,11 +198,11 @@ class ServiceSettings(Struct, frozen=True, forbid_unknown_fields=True):
     #: The command of the container, instead of the image's own command. `{host}` and `{port}` mean the same as in
     #: `env`.
     command: list[str] = []
-    #: Whether base and head each get a container in a paired comparison. With `false`, they share one container: write
-    #: `{NAME.prefix}` into the names of their data.
+    #: Whether base and head each get a container in a paired comparison. With `false`, base and head share one
+    #: container. Then begin the names of their data with `{NAME.prefix}`.
     each_side: bool = True
-    #: `auto` starts a container. If there is no Docker engine, `auto` skips the tests that need the service, and
-    #: `docker` is an error. `off` does not start the service.
+    #: `auto` and `docker` start a container. If there is no Docker engine, `auto` skips the tests that need the
+    #: service, and `docker` ends the run. `off` does not start the service.
     backend: Literal["auto", "docker", "off"] = "auto"
 
 
@@ -225,7 +226,8 @@ class Profile(Struct, frozen=True, forbid_unknown_fields=True):
     #: The number of samples of each benchmark. If these samples take less than 25 ms together, more follow, up to five
     #: times this number.
     samples: Annotated[int, Meta(ge=7)]
-    #: Untimed operations before the first sample, rounded up to whole executions of the block under `with timer`.
+    #: The number of untimed operations before the first sample. If a sample contains several operations, Plumbline
+    #: rounds this number up to whole samples.
     warmup: Annotated[int, Meta(ge=0)]
     #: The most seconds that the samples of a benchmark may take together. At least 7 samples are taken in any case.
     timed_limit_s: Positive
@@ -244,7 +246,7 @@ class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
     minimum_effect: Share = 0.05
     #: The share of runs that may fail although nothing got slower: 0.01 is 1 of 100 runs.
     false_alarms: Share = 0.01
-    #: The share of slow-downs as large as `minimum_effect` that must be kept from passing: 0.97 is 97 of 100.
+    #: The share of slow-downs as large as `minimum_effect` that must not pass: 0.97 is 97 of 100.
     power: Share = 0.97
     #: Further figures that the paired comparison judges: the 90th percentile and the mean. If only some calls get
     #: slower, only these figures grow.
@@ -253,18 +255,18 @@ class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
     tail_tolerance: Share = 0.1
     #: Seconds that the paired comparison with the base commit may take.
     pairs_limit_s: Positive = 60.0
-    #: The number of fresh processes that measure a benchmark again before a broken budget fails it. If there is no base
-    #: commit, the same applies to a benchmark that is slower than the baseline.
+    #: The number of fresh processes that measure a benchmark again after it broke its budget. If there is no base
+    #: commit, these processes also measure the benchmarks that are slower than the baseline.
     confirm_processes: Annotated[int, Meta(ge=2, le=20)] = 5
     #: The number of fresh processes in which `nox -s baseline` measures each benchmark.
     baseline_processes: Annotated[int, Meta(ge=3, le=20)] = 5
     #: With `["inconclusive"]`, an inconclusive benchmark ends the run with exit code 4. By default, an inconclusive
     #: benchmark is a warning.
     fail_on: list[Literal["inconclusive"]] = []
-    #: Applies to a proposed change that could not be compared with its base. With `true`, the change gets a warning.
+    #: What happens if a pull request can't be compared with its base commit. With `true`, the report shows a warning.
     #: With `false`, the run ends with exit code 3.
     allow_unmeasured: bool = False
-    #: Seconds that a pytest process may take before Plumbline ends it.
+    #: Seconds that a process of pytest may take. After this time, Plumbline ends the process.
     time_limit_s: Positive = 900.0
 
 
@@ -285,8 +287,8 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     mean_ms: Positive | None = None
     #: The highest 95th percentile, in milliseconds.
     p95_ms: Positive | None = None
-    #: The highest 99th percentile, in milliseconds. Fewer than 1,000 samples can't show that the limit is kept: the
-    #: benchmark fails if its 95th percentile is above the limit, and is inconclusive otherwise.
+    #: The highest 99th percentile, in milliseconds. This limit needs 1,000 samples. With fewer samples, the benchmark
+    #: is inconclusive. If even the 95th percentile is above the limit, the benchmark fails.
     p99_ms: Positive | None = None
     #: The longest operation, in milliseconds.
     max_ms: Positive | None = None
@@ -307,8 +309,8 @@ class BenchmarkSettings(Struct, frozen=True, forbid_unknown_fields=True):
     tails: tuple[Tail, ...] | None = None
     #: Like `gate.tail_tolerance`, for this benchmark.
     tail_tolerance: Share | None = None
-    #: How much the timings usually move if a change does nothing, such as adding an unused function: 0.01 is 1 %. A
-    #: larger `bias` makes the margin of error larger. `nox -s selfcheck -- --placebos --save` measures and writes this
+    #: How much the timings usually move if a change does nothing, such as adding an unused function: 0.01 is 1 %. With
+    #: a larger `bias`, only a larger slow-down fails. `nox -s selfcheck -- --placebos --save` measures and writes this
     #: setting.
     bias: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     #: Like `gate.allow_unmeasured`, for this benchmark.
@@ -364,8 +366,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     #: `requires-python` decides.
     python: str = ""
     install: InstallSettings = InstallSettings()
-    #: Other machines that the run may use. Variables such as `PERF_REDIS_URL`, and a locustfile, may name only this
-    #: machine and these hosts.
+    #: Hosts of other machines that the run may use, such as `db.test`. Variables such as `PERF_REDIS_URL` may name only
+    #: these hosts and this machine. So may a locustfile.
     allow_external: list[str] = []
     #: Further Redis and PostgreSQL servers that your code may use, such as `127.0.0.1:6380`. Also SQLite files that
     #: your code may open during `nox -s init`, such as `./app.db`.

@@ -19,7 +19,7 @@ _SEE = re.compile(r"\bSee\s+`(\w+)`")  # a page that another one sends to
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "code", nargs="*", metavar="CODE", help="codes of reasons, verdicts or exits; without one, all codes are listed"
+        "code", nargs="*", metavar="CODE", help="code of a reason, a verdict or an exit (default: list all codes)"
     )
 
 

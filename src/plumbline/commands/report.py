@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--push-history",
         action="store_true",
-        help="add the last run to the history, which is in the branch plumbline-data unless [history] names another",
+        help="add the last run to the branch of the history (default: plumbline-data)",
     )
     others = ", ".join([*exports.FORMATS, OTAVA])
     parser.add_argument("--format", metavar="NAME", help=f"llm: text for a language model; for other tools: {others}")
