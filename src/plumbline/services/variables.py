@@ -29,7 +29,9 @@ LIBPQ_NAME = re.compile(
 )
 
 LIBPQ_OPTIONS = {"options", "sslmode", "sslrootcert", "sslcert", "sslkey"}  # of a URL
-LIBPQ_PROGRAM = re.compile(r"\b(plumbline\.load_sql|psql|pg_restore|createdb|dropdb|createuser|vacuumdb|pgbench)\b")
+LIBPQ_PROGRAM = re.compile(
+    r"\b(plumbline\.(?:load_sql|seed)|psql|pg_restore|createdb|dropdb|createuser|vacuumdb|pgbench)\b"
+)
 
 
 def check(settings: Settings) -> None:

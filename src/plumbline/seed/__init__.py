@@ -1,0 +1,1 @@
+"""`python -m plumbline.seed`: fill the empty tables of the run's PostgreSQL with made-up rows."""
