@@ -64,6 +64,8 @@ def settings_hash(path: Path) -> str:
 def load_settings(path: Path, environ: Mapping[str, str] = os.environ) -> Settings:
     """Read and check the settings; raises SettingsError that names the key and the nearest right one."""
     text = ""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise SettingsError(f"{path.name} can't be read: it is a pipe or a device")  # reading a pipe would wait
     try:
         text = path.read_text(encoding="utf-8")
         raw = tomllib.loads(text)

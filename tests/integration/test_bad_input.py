@@ -83,8 +83,21 @@ def without_benchmarks(text: str) -> str:
         (damaged(process_medians=[1e-6]), "needs the medians of at least two processes"),
         (damaged(process_medians=[1e-6, 0.0, 1e-6]), "needs the medians of at least two processes"),
         (without_benchmarks, "has no benchmarks"),
+        (lambda text: text.replace('"median"', '"median": 1, "median"', 1), "has the field 'median' twice"),
     ],
-    ids=["empty", "truncated", "conflict", "list", "newer", "negative", "NaN", "one process", "zero", "no benchmark"],
+    ids=[
+        "empty",
+        "truncated",
+        "conflict",
+        "list",
+        "newer",
+        "negative",
+        "NaN",
+        "one-process",
+        "zero",
+        "no-benchmark",
+        "twice",
+    ],
 )
 def test_an_unusable_baseline_is_refused(recorded: Project, damage: Callable[[str], str], message: str) -> None:
     """Before anything is measured. The message names the file, which stays unchanged, and the next step."""
@@ -452,3 +465,42 @@ def test_readiness_without_a_readiness_test_is_not_ready(project: Project, suite
     assert done.code == 3, done.output
     assert message in done.output
     assert "ready: 0" not in done.output
+
+
+@pytest.mark.parametrize("ends", ["", "; return", "; raise SystemExit"])
+def test_a_forked_child_that_comes_back_is_ended(project: Project, ends: str) -> None:
+    """It would run the rest of the suite, remove what fixtures have made, and write results of its own."""
+    project.write(
+        "test_forks.py",
+        f"""\
+import os
+import pathlib
+
+import pytest
+
+children = []
+
+
+@pytest.fixture
+def noted():
+    yield
+    with pathlib.Path("torn-down").open("a") as file:
+        file.write("once")
+
+
+def test_forks(measure, noted):
+    for timer in measure():
+        with timer:
+            if not children:
+                children.append(os.fork())
+                if not children[0]:
+                    pass{ends}
+    os.waitpid(children[0], 0)
+""",
+    )
+
+    done = project.run("ci")
+
+    assert done.code == 0, done.output
+    assert (project.root / "torn-down").read_text() == "once"
+    assert done.output.count("Exit code 0") == 1

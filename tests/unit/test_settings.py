@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from typing import Any
 
@@ -416,6 +417,13 @@ def test_broken_toml_is_told_with_its_line(tmp_path: Path) -> None:
 
     assert message.startswith("settings.toml can't be read: ")
     assert "line 2" in message
+
+
+def test_a_pipe_is_not_read(tmp_path: Path) -> None:
+    """Reading it would wait for a writer."""
+    os.mkfifo(tmp_path / "settings.toml")
+    with pytest.raises(SettingsError, match="can't be read: it is a pipe or a device"):
+        load_settings(tmp_path / "settings.toml", {})
 
 
 def test_a_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:

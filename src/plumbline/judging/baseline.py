@@ -16,7 +16,7 @@ from plumbline.judging.baseline_check import differences
 from plumbline.measuring.statistics import log_spread
 from plumbline.project import nox_command
 from plumbline.results.environment import baseline_name, cpu_model
-from plumbline.results.files import ResultsError, read_results
+from plumbline.results.files import ResultsError, field_twice, read_results
 from plumbline.results.schema import Benchmark, Environment, Results
 
 T = TypeVar("T")
@@ -96,6 +96,8 @@ def check_baselines(folder: Path) -> None:
             raise ResultsError(f"{folder} can't be read: {error.strerror}") from None
     for path in _of_this_machine(folder):
         _read(path)
+        if twice := field_twice(path.read_bytes()):
+            raise ResultsError(f"{path} has the field {twice!r} twice in one object, as after a merge\n{_advice()}")
 
 
 def preferred_backends(folder: Path) -> Mapping[str, str]:
@@ -123,10 +125,13 @@ def _read(path: Path) -> Results:
             if any(0 < time_s < LEAST_S for time_s in times_s):
                 raise ResultsError(f"{path}: {benchmark.key} has a time below {LEAST_S:g} s, which is impossible")
     except ResultsError as error:
-        command = f"`{nox_command()} -s baseline`"
-        advice = f"Restore it from version control, or remove it and record a new one with {command}."
-        raise ResultsError(f"{error}\n{advice}") from None
+        raise ResultsError(f"{error}\n{_advice()}") from None
     return baseline
+
+
+def _advice() -> str:
+    command = f"`{nox_command()} -s baseline`"
+    return f"Restore it from version control, or remove it and record a new one with {command}."
 
 
 def merge(runs: Sequence[Results]) -> Results:

@@ -2,6 +2,7 @@
 
 import gc
 import math
+import os
 from collections.abc import Callable, Generator, Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Self
@@ -30,6 +31,20 @@ class MeasureError(Exception):
 
     The message names the mistake, and the test fails.
     """
+
+
+class OwnProcess:
+    """The process that runs the tests."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    def end_if_forked(self) -> None:
+        """End a child that a test has forked, and that would run the rest of the suite once more."""
+        if os.getpid() != self._pid:
+            message = "a test has forked this process, and the child came back to the test: it is ended\n"
+            os.write(2, message.encode())
+            os._exit(1)
 
 
 class Timer:
@@ -98,6 +113,7 @@ class Measure:
         self._retry = retry  # returns why a finished measurement must be repeated, or ""
         self._count = count
         self._untimed_rounds = untimed_rounds  # run this many untimed rounds instead of measuring; 0: measure
+        self._process = OwnProcess()
         self._samples_s: list[float] = []
         self._timer: AbstractContextManager[None] = Timer(self._samples_s)
         self._rounds = 0
@@ -168,6 +184,7 @@ class Measure:
 
     def __next__(self) -> AbstractContextManager[None]:
         """Return the timer of the next round; raise MeasureError if a round did not time exactly one sample."""
+        self._process.end_if_forked()
         if len(self._samples_s) != self._rounds:
             times = "never" if len(self._samples_s) < self._rounds else "more than once"
             self.close()

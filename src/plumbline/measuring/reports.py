@@ -6,6 +6,7 @@ from collections.abc import Generator, Mapping
 import pytest
 
 from plumbline.measuring.context import RunContext
+from plumbline.measuring.loop import OwnProcess
 from plumbline.measuring.output import new_output
 from plumbline.measuring.secrecy import scrub_names, scrub_report
 from plumbline.project import below
@@ -20,6 +21,7 @@ class Reports:
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
+        self._process = OwnProcess()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> Generator[None, None, None]:
@@ -35,6 +37,7 @@ class Reports:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        self._process.end_if_forked()
         # pytest may take a second to render a failure. Suspend pytest-timeout, which would end the run.
         left_s = signal.setitimer(signal.ITIMER_REAL, 0)[0]
         try:

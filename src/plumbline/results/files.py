@@ -71,6 +71,17 @@ def decode_results(data: bytes, path: Path) -> Results:
     return results
 
 
+def field_twice(data: bytes) -> str:
+    """Return a field that an object of a JSON document has twice, "" if there is none. Parsers take the last one."""
+    found = list[str]()
+
+    def note(pairs: list[tuple[str, object]]) -> None:
+        found.extend(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
+
+    json.loads(data, object_pairs_hook=note)
+    return found[0] if found else ""
+
+
 def _from_version_0_1(document: Any) -> Any:
     """Convert the schema of version 0.1. Machine speed was `pace_s`. Reasons were texts, and later objects."""
     benchmarks = document.get("benchmarks")
