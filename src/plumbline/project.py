@@ -50,11 +50,11 @@ def find_project(*starts: Path) -> Path | None:
     return next((folder for path in starts for folder in (path, *path.parents) if is_suite(folder / SUITE)), None)
 
 
-def explain_command(code: str) -> str:
-    """Return the command that prints what a code means, in the environment of this process."""
+def explain_command(*codes: str) -> str:
+    """Return the command that prints what codes mean, in the environment of this process."""
     python = Path(sys.executable)
     shown = python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python
-    return shlex.join([str(shown), "-m", "plumbline", "explain", code])
+    return shlex.join([str(shown), "-m", "plumbline", "explain", *codes])
 
 
 def nox_command() -> str:

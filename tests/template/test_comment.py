@@ -210,7 +210,7 @@ HOSTILE = [
     "-----",
     "",
 ]
-TITLES = {"❌ Regression", "❌ Invalid", "❌ Load test: regression", "What failed", "Failed tests", "Notes", "Last 3 runs on CODE"}
+TITLES = {"❌ Regression", "❌ Invalid", "❌ Load test: regression", "Failed", "Failed tests", "Notes", "Last 3 runs on CODE"}
 TAGS = {f"<{end}{name}>" for name in ("details", "summary", "pre", "code", "br") for end in ("", "/")}
 
 

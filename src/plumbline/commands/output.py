@@ -23,7 +23,7 @@ from plumbline.processes import OUTPUT_ENDED, drop_output, printable
 from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_REGRESSION, EXIT_USAGE, explain_command, nox_command
 from plumbline.reporting import github, junit, terminal
 from plumbline.reporting.history import Moved, moved
-from plumbline.reporting.problems import find_problems
+from plumbline.reporting.problems import codes_to_explain, find_problems
 from plumbline.reporting.progress import Progress
 from plumbline.reporting.trend import runs_on_default_branch
 from plumbline.results.files import (
@@ -76,11 +76,11 @@ def report(project: Project, results: Results, *, html: bool, keep: bool, with_l
         messages += add_to_summary(lambda: github.markdown(results, github.SUMMARY_BYTES, runs, along))
     with _output_may_end():
         terminal.render(results, TerminalConsole(), along)
-    if results.reasons and (results.exit_code or results.verdict in ("inconclusive", "drift")):
-        say(f"Help: {explain_command(results.reasons[0].kind)}")
+    if explained := codes_to_explain(results, results.problems):
+        say(f"Help: {explain_command(*explained)}")
     if not results.shard and os.environ.get("GITHUB_ACTIONS") == "true":
         inside = project.root.relative_to(top_of(project.root)).as_posix()
-        say("\n".join(github.annotations(results, inside)))
+        say("\n".join(github.annotations(results, project.root, inside)))
     for one in loads:
         say(f"\n{as_text(one)}\nRepeat the load test with: {one.command}")
     for message in messages:

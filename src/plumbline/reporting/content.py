@@ -25,7 +25,7 @@ from plumbline.results.schema import (
 )
 
 NOT_AFFECTED = "not affected"
-FAILING = {"regression", "over budget", "missing", "invalid"}  # verdicts that fail the run
+FAILING = ("regression", "over budget", "missing", "invalid")  # verdicts that fail the run, the worst first
 
 EXIT_CODES = {
     0: "nothing failed",
@@ -53,15 +53,16 @@ def verdict(benchmark: Benchmark) -> str:
 
 def is_notable(benchmark: Benchmark) -> bool:
     """Return whether a reader has to know of this benchmark."""
-    return verdict(benchmark) in FAILING | {"inconclusive", "drift"}
+    return verdict(benchmark) in (*FAILING, "inconclusive", "drift")
 
 
 def by_urgency(benchmarks: Iterable[Benchmark]) -> list[Benchmark]:
-    """Return failing benchmarks, then notable ones, then the others, each with the greatest change first."""
+    """Return failing benchmarks by verdict, then notable ones, then the others, the greatest changes first."""
+    worst_first = {verdict: number for number, verdict in enumerate(FAILING)}
 
-    def urgency(benchmark: Benchmark) -> tuple[bool, bool, float]:
+    def urgency(benchmark: Benchmark) -> tuple[int, bool, float]:
         change = (benchmark.change or 0.0) if is_evidence(benchmark) else 0.0
-        return verdict(benchmark) not in FAILING, not is_notable(benchmark), -change
+        return worst_first.get(verdict(benchmark), len(FAILING)), not is_notable(benchmark), -change
 
     return sorted(benchmarks, key=urgency)
 

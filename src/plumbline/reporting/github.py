@@ -3,15 +3,16 @@
 import html
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
 
 from plumbline.project import SUITE
 from plumbline.reporting import content
 from plumbline.reporting import format as form
 from plumbline.reporting.history import Moved
 from plumbline.reporting.next_step import next_step
-from plumbline.reporting.problems import find_problems, main_texts
+from plumbline.reporting.problems import by_heading, codes_to_explain, find_problems, main_causes, main_texts
 from plumbline.reporting.trend import trend_lines
-from plumbline.results.schema import Benchmark, Kind, Problem, Results
+from plumbline.results.schema import Benchmark, Cause, Kind, Problem, Results
 
 # GitHub takes 65,536 characters in a comment, and 1 MiB in the summary of a step.
 COMMENT_BYTES, SUMMARY_BYTES = 60_000, 900_000
@@ -21,7 +22,7 @@ _ELSEWHERE: set[Kind] = {
     *("counts_grown", "slower_than_base", "slower_than_baseline", "budgets_broken", "tests_failed", "drifted"),
     *("benchmarks_invalid", "benchmarks_missing", "not_compared"),
 }
-_MOST_CAUSES = 5  # of a benchmark
+_MOST_REMARKS = 5  # on a benchmark that did not fail
 _MOST_LINES = 20  # at the beginning of what an application has printed, and as many at the end
 _LINE_CHARACTERS = 200
 # Sections with their title and body.
@@ -49,7 +50,8 @@ def markdown(
     `runs`: the last ones on the default branch, the oldest first. `along`: what its history shows, by benchmark.
     `beside`: the titles and blocks of other tests' sections.
     """
-    heading, summary = _heading(results), _summary(results)
+    problems = find_problems(results)
+    heading, summary = _heading(results), _summary(results, problems)
     left = limit_bytes - len(f"{heading}{summary}".encode()) - _FRAMES_BYTES
 
     def cut(frame: str, title: str, blocks: Sequence[str]) -> str:
@@ -66,11 +68,12 @@ def markdown(
         left -= len(body.encode())
         return frame.format(title, body) if body else ""
 
-    failing = {one.key: one for one in find_problems(results) if one.key and one.verdict != "failed"}
-    others = [one for one in results.benchmarks if one.key not in failing]
+    failing = by_heading(problems)
+    failing_keys = {one.key for some in failing.values() for one in some}
+    others = [one for one in results.benchmarks if one.key not in failing_keys]
     unsure = content.by_urgency(filter(content.is_notable, others))
     remarked = {one.key: content.remarks(one) for one in others if not content.is_notable(one)}
-    remarked |= {one.key: content.warnings(one) for one in results.benchmarks if one.key in failing}
+    remarked |= {one.key: content.warnings(one) for one in results.benchmarks if one.key in failing_keys}
     remarks = [_remarks(key, found) for key, found in remarked.items() if found]
     failed = [(as_code(test.key), form.first_lines(test.message, 20)) for test in content.failed_tests(results)]
     notes = [*content.notes(results), *content.skipped_tests(results)]
@@ -81,7 +84,7 @@ def markdown(
         cut("{}{}", "", _reasons(results)),
         summary,
         *(cut(_TITLED, title, blocks) for title, blocks in beside),
-        cut(_TITLED, "What failed", _failing(results, failing.values())),
+        *(cut(_TITLED, title, _failing(results, some)) for title, some in failing.items()),
         cut(_TITLED, "Failed tests", [f"{name}\n\n{_verbatim(lines)}" for name, lines in failed]),
         cut(_TITLED, "Needs attention", _warned(unsure)),
         cut(_TITLED, "Notes", [f"- {escaped(text)}" for text in notes]),
@@ -111,11 +114,13 @@ def _reasons(results: Results) -> list[str]:
     return [block for text in texts for block in _reason(text)]
 
 
-def _summary(results: Results) -> str:
+def _summary(results: Results, problems: Collection[Problem]) -> str:
     before = content.before_text(results)
     lines = [f"{content.summary(results)}.", content.exit_line(results)]
     if step := next_step(results):
         lines.append(f"Next: {as_code(step.command, 2_000)} {escaped(step.purpose)}.")
+    if codes := codes_to_explain(results, problems):
+        lines.append(f"Help: `plumbline explain {' '.join(codes)}` prints causes and remedies.")
     lines.append(f"{before[:1].upper()}{escaped(before[1:])}." if before else "")
     return "  \n".join(filter(None, lines)) + "\n"
 
@@ -139,25 +144,24 @@ def _failing(results: Results, problems: Collection[Problem]) -> list[str]:
     for problem in problems:
         place = f", line {problem.line}" if problem.line else ""
         benchmark = benchmarks[problem.key]
-        rows.append((benchmark, place, main_texts(problem, benchmark, _MOST_CAUSES)))
-    codes = dict.fromkeys(code for problem in problems for code in problem.codes)
-    explained = [f"- code `{code}`: `plumbline explain {code}`" for code in codes]
-    return [*_evidence_table(rows), *(["", *explained] if rows else [])]
+        rows.append((benchmark, place, main_texts(problem, benchmark)))
+    return _evidence_table(rows, with_verdict=False)
 
 
 def _warned(benchmarks: Sequence[Benchmark]) -> list[str]:
-    return _evidence_table([(one, "", content.remarks(one)[:_MOST_CAUSES]) for one in benchmarks])
+    rows = [(one, "", content.remarks(one)[:_MOST_REMARKS]) for one in benchmarks]
+    return _evidence_table(rows, with_verdict=True)
 
 
-def _evidence_table(rows: Sequence[tuple[Benchmark, str, Sequence[str]]]) -> list[str]:
-    """Return the lines of a table with verdict, evidence and causes, without columns that are empty."""
+def _evidence_table(rows: Sequence[tuple[Benchmark, str, Sequence[str]]], *, with_verdict: bool) -> list[str]:
+    """Return the lines of a table with evidence and causes, without columns that are empty."""
     cells = []
     for benchmark, place, causes in rows:
         known = content.cells(benchmark)
         cells.append(
             {
                 "benchmark": f"{as_code(benchmark.key)}{place}",
-                "verdict": f"**{known['verdict']}**",
+                "verdict": f"**{known['verdict']}**" if with_verdict else "",
                 **{name: _unbroken(known[name]) for name in ("before", "median")},
                 "change": content.change_text(benchmark),
                 "cause": "<br>".join(map(escaped, causes)),
@@ -221,16 +225,17 @@ def _verbatim(lines: Sequence[str]) -> str:
     return f"<pre>{html.escape(chr(10).join(form.plain(line) for line in lines), quote=False)}</pre>"
 
 
-def annotations(results: Results, folder: str = ".") -> list[str]:
+def annotations(results: Results, root: Path, folder: str = ".") -> list[str]:
     """Return one line for each problem, the greatest change first; at most MOST errors, and as many warnings.
 
-    `folder`: that of the project in its repository, in which GitHub looks for files.
+    `root`: the folder of the project. `folder`: the same in its repository, in which GitHub looks for files.
     """
     errors, warnings, failing = list[str](), list[str](), set[str]()
     benchmarks = {one.key: one for one in results.benchmarks}
     messages = {test.key: test.message for test in results.tests}
     prefix = "" if folder == "." else f"{folder}/"
     for problem in filter(lambda one: one.key, find_problems(results)):
+        file, line = problem.file, problem.line
         if problem.verdict == "failed":
             title = f"failed: {problem.key}"
             texts = form.first_lines(messages[problem.key], 10) or ["see the log"]
@@ -238,8 +243,12 @@ def annotations(results: Results, folder: str = ".") -> list[str]:
             failing.add(problem.key)
             title = f"{problem.verdict}: {form.file_and_name(problem.key)[1]}"
             benchmark = benchmarks[problem.key]
-            texts = [content.line(benchmark), *content.remarks(benchmark)[:10]]
-        errors.append(annotation("error", f"{prefix}{problem.file}", problem.line, title, texts))
+            texts = [content.line(benchmark), *main_texts(problem, benchmark)]
+            if cause := _cause_in_repository(problem, root):
+                texts.append(f"Test: {file}:{line}")
+                file, line = cause.file, cause.line
+            texts.append(f"Repeat: {problem.repeat}")
+        errors.append(annotation("error", f"{prefix}{file}", line, title, texts))
     for one in content.by_urgency(filter(content.is_notable, results.benchmarks)):
         if one.key not in failing:
             file, name = form.file_and_name(one.key)
@@ -247,6 +256,11 @@ def annotations(results: Results, folder: str = ".") -> list[str]:
             title = f"{content.verdict(one)}: {name}"
             warnings.append(annotation("warning", f"{prefix}{SUITE}/{file}", one.line + 1, title, texts))
     return errors[:MOST] + warnings[:MOST]
+
+
+def _cause_in_repository(problem: Problem, root: Path) -> Cause | None:
+    """Return the first cause with a line in a file of the repository; the files of packages are elsewhere."""
+    return next((one for one in main_causes(problem) if one.line and (root / one.file).is_file()), None)
 
 
 def annotation(level: str, file: str, line: int, title: str, texts: Iterable[str]) -> str:

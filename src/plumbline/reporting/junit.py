@@ -1,7 +1,7 @@
 """The results as JUnit XML, one case for each test, for the test reports of GitLab, Jenkins and others."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from plumbline.project import EXIT_INCONCLUSIVE, SUITE, THE_RUN
@@ -30,7 +30,7 @@ def render(results: Results) -> str:
     add_properties(
         suite, run | {f"unjudged.{one.name}": content.unjudged_text(one) for one in results.unjudged_packages}
     )
-    failing = content.FAILING | ({"inconclusive"} if results.exit_code == EXIT_INCONCLUSIVE else set())
+    failing = [*content.FAILING, *(["inconclusive"] if results.exit_code == EXIT_INCONCLUSIVE else [])]
     tests = {test.key: test for test in results.tests}
     benchmarks = {benchmark.key: benchmark for benchmark in results.benchmarks}
     for key in tests | benchmarks:
@@ -62,7 +62,9 @@ def as_xml(suite: Element, duration_s: float) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + tostring(suites, encoding="unicode") + "\n"
 
 
-def _case(suite: Element, key: str, test: TestOutcome | None, benchmark: Benchmark | None, failing: set[str]) -> None:
+def _case(
+    suite: Element, key: str, test: TestOutcome | None, benchmark: Benchmark | None, failing: Collection[str]
+) -> None:
     file, name = form.file_and_name(key)
     function, bracket, parameters = name.partition("[")
     classes, _, function = function.rpartition("::")

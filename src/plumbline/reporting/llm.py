@@ -6,7 +6,7 @@ from plumbline.project import explain_command
 from plumbline.reporting import content
 from plumbline.reporting import format as form
 from plumbline.reporting.next_step import next_step
-from plumbline.reporting.problems import find_problems
+from plumbline.reporting.problems import codes_to_explain, find_problems
 from plumbline.results.schema import Cause, Problem, Results
 
 _MOST_CHARACTERS = 8_000
@@ -42,7 +42,7 @@ def render(results: Results) -> str:
     step = next_step(results)
     tail = [
         _command("next", f"{step.command}  # {step.purpose}" if step else ""),
-        _command("explain a code", explain_command("CODE")),
+        _command("explain", explain_command(*codes) if (codes := codes_to_explain(results, problems)) else ""),
     ]
     room = _MOST_CHARACTERS - sum(map(len, [*head, *tail]))
     left_out = []
@@ -68,8 +68,9 @@ def _problem(results: Results, problem: Problem, title: str) -> Iterator[str]:
         yield _line("  cause", form.shortened(f"{cause.text}{_place(cause)}", _LINE))  # its place is at the end
     more = len(problem.causes) - _MOST_CAUSES
     yield _line("  more causes", f"{more}: see results.json" if more > 0 else "")
-    holds = (one.loop_hold for one in results.benchmarks if one.key == problem.key)
-    yield from (_line("  event loop", form.loop_hold(hold)) for hold in holds if hold and hold.duration_s)
+    for one in results.benchmarks:
+        if one.key == problem.key:
+            yield from (_line("  warning", text) for text in content.warnings(one))
     for detail in _details(results, problem):
         yield _line("  error", detail)
     yield _command("  repeat", problem.repeat)

@@ -29,7 +29,8 @@ def next_step(results: Results) -> Step | None:
     after_fixing = Step(session, "runs again, once the problem is fixed")
     baseline = f"{nox_command()} -s baseline"
     verdicts = {content.verdict(benchmark) for benchmark in results.benchmarks}
-    bad = [one.key for one in results.benchmarks if content.verdict(one) in content.FAILING - {"missing"}]
+    failing = (one for one in content.by_urgency(results.benchmarks) if content.verdict(one) in content.FAILING)
+    bad = [one.key for one in failing if content.verdict(one) != "missing"]
     bad += [test.key for test in content.failed_tests(results)]
     kinds = {reason.kind for one in results.benchmarks for reason in one.reasons}
     unsure = [b.key for b in results.benchmarks if b.verdict == "inconclusive" and b.minimum_detectable_effect]

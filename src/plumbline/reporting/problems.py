@@ -1,7 +1,7 @@
 """The problems of a run: what fails it, the causes that are known, and the command that repeats each one."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 from plumbline.judging.counts import grown_counts
@@ -44,7 +44,7 @@ _COUNTS: dict[str, CauseKind] = {
 
 def find_problems(results: Results) -> list[Problem]:
     """Return what fails a run: the run itself if it is invalid, then benchmarks, the worst first, then failed tests."""
-    failing = content.FAILING | ({"inconclusive"} if results.exit_code == EXIT_INCONCLUSIVE else set())
+    failing = [*content.FAILING, *(["inconclusive"] if results.exit_code == EXIT_INCONCLUSIVE else [])]
     why = results.reasons if results.verdict == "invalid" else []
     bad = [one for one in content.by_urgency(results.benchmarks) if content.verdict(one) in failing]
     return [
@@ -54,6 +54,28 @@ def find_problems(results: Results) -> list[Problem]:
     ]
 
 
+def heading_of(problem: Problem) -> str:
+    """Return the heading of its block: a broken budget is not called a regression."""
+    headings = {"regression": "Failed", "failed": "Failed tests"}
+    return headings.get(problem.verdict, problem.verdict.capitalize())
+
+
+def by_heading(problems: Iterable[Problem]) -> dict[str, list[Problem]]:
+    """Return the problems of benchmarks by the heading of their block."""
+    found: dict[str, list[Problem]] = {}
+    for problem in problems:
+        if problem.key and problem.verdict != "failed":
+            found.setdefault(heading_of(problem), []).append(problem)
+    return found
+
+
+def codes_to_explain(results: Results, problems: Iterable[Problem]) -> list[Kind]:
+    """Return the codes of all problems; if there are none, that of the first reason of a warning."""
+    codes = [code for problem in problems for code in problem.codes]
+    warned = results.exit_code or results.verdict in ("inconclusive", "drift")
+    return list(dict.fromkeys(codes)) or [reason.kind for reason in results.reasons[:1] if warned]
+
+
 def _of_run(results: Results, reason: Reason) -> Problem:
     file = reason.subjects[0].partition("::")[0] if reason.kind == "not_collected" and reason.subjects else ""
     cause = Cause("run", one_line(content.reason_text(reason)), file=file)
@@ -61,7 +83,7 @@ def _of_run(results: Results, reason: Reason) -> Problem:
 
 
 def _of_benchmark(results: Results, benchmark: Benchmark) -> Problem:
-    codes: list[Kind] = [reason.kind for reason in benchmark.reasons]
+    codes: list[Kind] = [reason.kind for reason in benchmark.reasons if benchmark.verdict != "pass"]
     if broken(benchmark):
         codes.insert(0, "budgets_broken")
     if benchmark.verdict == "regression" and not grown_counts(benchmark):
@@ -152,7 +174,13 @@ def main_causes(problem: Problem, most: int = MOST_CAUSES) -> list[Cause]:
 def main_texts(problem: Problem, benchmark: Benchmark, most: int = MOST_CAUSES) -> list[str]:
     """Return the texts of the main causes; reasons are whole, and may have several lines."""
     whole = {one_line(text): text for text in map(content.reason_text, benchmark.reasons)}
-    return [whole[one.text] if one.kind == "reason" else one.text for one in main_causes(problem, most)]
+    causes = main_causes(problem, most)
+    return [whole[one.text] if one.kind == "reason" else with_prefix(one) for one in causes]
+
+
+def with_prefix(cause: Cause) -> str:
+    """Return the text of a cause: a function and its times do not say by themselves what is wrong."""
+    return f"slower: {cause.text}" if cause.kind == "function" else cause.text
 
 
 def _file(key: str) -> str:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -11,7 +12,7 @@ from plumbline.reporting import content
 from plumbline.reporting import format as form
 from plumbline.reporting.history import Moved
 from plumbline.reporting.next_step import next_step
-from plumbline.reporting.problems import MOST_CAUSES, find_problems, main_texts
+from plumbline.reporting.problems import MOST_CAUSES, by_heading, find_problems, heading_of, main_texts
 from plumbline.results.schema import Benchmark, Problem, Results
 from plumbline.services.base import OUTPUT
 
@@ -116,24 +117,28 @@ def _remarks(results: Results, names: Mapping[str, str], problems: Collection[st
 def _failing(
     results: Results, names: Mapping[str, str], problems: Mapping[str, Problem], page: "_Page", most: int
 ) -> None:
-    """Print the benchmarks that failed: verdict, change, place and main causes, once for all with the same causes."""
+    """Print the benchmarks that failed under headings: change, place and main causes, once for all with the same."""
     benchmarks = {one.key: one for one in results.benchmarks}
     alike: dict[tuple[str, ...], list[Problem]] = {}
-    for problem in problems.values():
+    for problem in chain.from_iterable(by_heading(problems.values()).values()):
         benchmark = benchmarks[problem.key]
         change = content.change_text(benchmark)
-        figures = f", {content.medians_text(benchmark)}, {change}" if change else ""
+        figures = f"{content.medians_text(benchmark)}, {change}" if change else ""
         texts = main_texts(problem, benchmark, most)
         left = len(problem.causes) - len(texts) - any(cause.kind == "time" for cause in problem.causes)
         texts += [f"({left:,} more in results.json)"] if left else []
-        alike.setdefault((problem.verdict + figures, *texts), []).append(problem)
-    for (head, *texts), found in [*alike.items()][:_MOST_FAILING]:
+        alike.setdefault((heading_of(problem), figures, *texts), []).append(problem)
+    last = ""
+    for (heading, figures, *texts), found in [*alike.items()][:_MOST_FAILING]:
         page.line()
-        page.wrapped(head, "bold red", mark="! ", subject=f"{content.listed([names[one.key] for one in found], 2)}: ")
-        if len(found) == 1 and found[0].line:
-            page.wrapped(f"{found[0].file}:{found[0].line}", "dim", mark="  ")
+        if heading != last:
+            page.wrapped(heading, "bold red")
+        last, subject = heading, content.listed([names[one.key] for one in found], 2)
+        page.wrapped(figures, "bold red", mark="! ", subject=f"{subject}: " if figures else subject)
         for text in texts:
             page.wrapped(text, mark="  ")
+        if len(found) == 1 and found[0].line:
+            page.wrapped(f"test: {found[0].file}:{found[0].line}", "dim", mark="  ")
     if len(alike) > _MOST_FAILING:
         page.line()
         page.wrapped(f"{len(alike) - _MOST_FAILING:,} more have failed: results.json has all", "bold red")

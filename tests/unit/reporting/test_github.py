@@ -1,6 +1,7 @@
 """Markdown and annotations: known results, and names that would break them."""
 
 import re
+from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
@@ -13,7 +14,9 @@ from plumbline.reporting.github import MOST, annotations
 from plumbline.reporting.next_step import next_step
 from plumbline.results.schema import Reason, TestOutcome, Verdict
 from tests.support.report_samples import NASTY, benchmark, results, small, unmeasured
+from tests.unit.reporting.test_problems import n_plus_one
 
+NOWHERE = Path("/nowhere")  # a project without files
 PARSER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 
 
@@ -35,20 +38,15 @@ def test_the_verdict_stands_first_then_what_failed_and_why() -> None:
 
     assert text.startswith("## ❌ Invalid\n\n6 benchmarks: 1 regression, ")
     assert "Next: `nox -s ci -- tests/performance/test_redis.py::test_publish_latency 'tests/" in text
-    heading, *rows = cells(text.partition("<details>")[0])
-    assert heading == ["benchmark", "verdict", "before", "median", "change", "cause"]
-    assert [[*row[1:2], *row[4:]] for row in rows] == [
-        [
-            "<strong>regression</strong>",
-            "+8.1 % (+6.9…+9.4)",
-            "slower than the baseline in 5 fresh processes",
-        ],
-        ["<strong>over budget</strong>", "+0.5 % (-0.4…+1.4)", "budget p95 2.43 ms &gt; 2 ms"],
-        ["<strong>missing</strong>", "", "skipped: no time today"],
+    blocks = re.findall(r"^### (.+)\n\n([^#]+)", text, re.MULTILINE)
+    assert [title for title, _ in blocks] == ["Failed", "Over budget", "Missing", "Failed tests", "Notes"]
+    assert [[row[-2:] for row in cells(block)] for _, block in blocks[:3]] == [
+        [["change", "cause"], ["+8.1 % (+6.9…+9.4)", "slower than the baseline in 5 fresh processes"]],
+        [["change", "cause"], ["+0.5 % (-0.4…+1.4)", "budget p95 2.43 ms &gt; 2 ms"]],
+        [["before", "cause"], ["57.1\N{NO-BREAK SPACE}µs", "skipped: no time today"]],
     ]
-    explained = text.partition("### What failed")[2].partition("###")[0]
-    codes = "slower_than_baseline", "slower_in_processes", "budgets_broken", "test_skipped"
-    assert re.findall(r"- code `(\w+)`: `plumbline explain \1`\n", explained) == [*codes]
+    codes = "slower_than_baseline slower_in_processes budgets_broken test_skipped tests_failed"
+    assert re.findall("plumbline explain (.+?)`", text) == [codes]
     assert "Before: the baseline.\n" in text
     assert "- 1 test skipped, pause: redis is not ours\n" in text
     assert "<pre>assert 'OK' == 'NOAUTH'\n  - NOAUTH</pre>" in text
@@ -77,8 +75,9 @@ def test_every_verdict_is_shown_and_only_some_need_attention(verdict: Verdict) -
     text = github.markdown(results(benchmark("a.py::test_a", verdict), verdict=verdict))
 
     assert f"## {'✅' if verdict in {'pass', 'improvement', 'new'} else '⚠️'} {verdict.capitalize()}\n" in text
-    assert ("### What failed" in text) == (verdict in {"regression", "invalid", "missing"})
-    assert ("### Needs attention" in text) == (verdict == "inconclusive")
+    titles = re.findall("^### (.+)$", text, re.MULTILINE)
+    expected = {"regression": ["Failed"], "invalid": ["Invalid"], "missing": ["Missing"]}
+    assert titles == expected.get(verdict, ["Needs attention"] if verdict == "inconclusive" else [])
 
 
 @pytest.mark.parametrize("key", NASTY.values(), ids=list(NASTY))
@@ -92,7 +91,7 @@ def test_names_of_any_kind_are_shown_as_they_are(key: str) -> None:
     seen = tokens(text)
     shown = PARSER.render(text)
 
-    assert [len(row) for row in cells(text)] == [6] * 2 + [11] * 3
+    assert [len(row) for row in cells(text)] == [5] * 2 + [11] * 3
     assert all(token.type not in {"link_open", "em_open", "s_open", "image"} for token in seen)
     html = [token.content for token in seen if token.type in {"html_inline", "html_block"}]
     assert not any("<script" in content or "\x1b" in content for content in html)
@@ -167,7 +166,7 @@ def test_the_heading_of_a_first_run_says_why_nothing_is_judged() -> None:
 def test_a_missing_benchmark_shows_its_baseline() -> None:
     text = github.markdown(results(unmeasured("a.py::test_a")))
 
-    assert cells(text)[1] == ["<code>a.py::test_a</code>", "<strong>missing</strong>", "57.1\N{NO-BREAK SPACE}µs"]
+    assert cells(text)[1] == ["<code>a.py::test_a</code>", "57.1\N{NO-BREAK SPACE}µs"]
 
 
 def test_a_change_that_was_not_judged_is_not_in_a_table() -> None:
@@ -220,10 +219,12 @@ def test_the_trend_of_the_default_branch_has_its_figures() -> None:
 def test_problems_are_annotated_on_the_source_line() -> None:
     """The line is counted from 1; a missing benchmark has none, and a pass is not annotated."""
     run = small()
-    first, *others = annotations(replace(run, benchmarks=[replace(run.benchmarks[0], line=41), *run.benchmarks[1:]]))
+    first, *others = annotations(
+        replace(run, benchmarks=[replace(run.benchmarks[0], line=41), *run.benchmarks[1:]]), NOWHERE
+    )
     place = "file=tests/performance/test_redis.py,line=42"
     assert first.startswith(f"::error {place},title=regression%3A test_publish_latency::57.1 µs → 61.7 µs")
-    assert "%0Aslower than the baseline in 5 fresh processes" in first
+    assert "%0Aslower than the baseline in 5 fresh processes%0ARepeat: nox -s ci -- tests/perf" in first
     assert [line.partition("::")[2].partition(",title=")[0] for line in others] == [
         "error file=tests/performance/test_redis.py,line=1",
         "error file=tests/performance/test_postgres.py",
@@ -231,17 +232,32 @@ def test_problems_are_annotated_on_the_source_line() -> None:
     ]
 
 
+def test_a_regression_is_annotated_on_the_line_of_its_cause(tmp_path: Path) -> None:
+    """If the repository has that file: that of a package, or of another folder, can't be annotated."""
+    run, test = n_plus_one(), "tests/performance/test_shop.py"
+    [elsewhere] = annotations(run, tmp_path)
+    assert elsewhere.startswith(f"::error file={test},line=12,title=regression%3A test_list::12.0 ms → 18.0 ms")
+    assert "%0ATest: " not in elsewhere
+
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "orders.py").touch()
+
+    [line] = annotations(run, tmp_path, "backend")
+    assert line.startswith("::error file=backend/shop/orders.py,line=31,title=regression%3A test_list::12.0 ms")
+    assert f"%0ATest: {test}:12%0ARepeat: nox -s ci -- {test}%3A%3Atest_list" in line.replace("::test", "%3A%3Atest")
+
+
 def test_verdicts_that_fail_nothing_are_warnings() -> None:
     """Inconclusive and drift fail nothing."""
     run = results(benchmark("test_a.py::test_b", "inconclusive"), benchmark("test_a.py::test_c", "drift"))
-    assert [line.partition(" ")[0] for line in annotations(run)] == ["::warning", "::warning"]
+    assert [line.partition(" ")[0] for line in annotations(run, NOWHERE)] == ["::warning", "::warning"]
 
 
 def test_names_cannot_end_the_command() -> None:
     """Colons, commas, per cent and ends of lines in names and messages are escaped."""
     run = results(benchmark("test_a.py::test_b[x,y:z%]", "regression", reasons=["50 % more::error\nand more"]))
-    [line] = annotations(run)
-    assert [line.replace("file=", "file=backend/", 1)] == annotations(run, "backend")
+    [line] = annotations(run, NOWHERE)
+    assert [line.replace("file=", "file=backend/", 1)] == annotations(run, NOWHERE, "backend")
     assert "title=regression%3A test_b[x%2Cy%3Az%25]::" in line
     assert "50 %25 more::error and more" in line
     assert "\n" not in line
@@ -250,19 +266,19 @@ def test_names_cannot_end_the_command() -> None:
 def test_there_are_no_more_lines_than_github_shows() -> None:
     """The greatest changes come first."""
     run = results(*(benchmark(f"test_a.py::test_{n}", "regression", change=n / 100) for n in range(2_000)))
-    lines = annotations(run)
+    lines = annotations(run, NOWHERE)
     assert len(lines) == MOST
     assert "test_1999" in lines[0]
 
 
 def test_a_run_without_results_has_none() -> None:
     """Its reasons are in the summary."""
-    assert annotations(results(exit_code=3, verdict="invalid", reasons=["redis is not ready"])) == []
+    assert annotations(results(exit_code=3, verdict="invalid", reasons=["redis is not ready"]), NOWHERE) == []
 
 
 def test_a_failed_test_is_annotated_with_its_error() -> None:
     """From a traceback, only the lines of the error."""
     run = results(tests=[TestOutcome("test_a.py::test_b", "failed", 0.1, "    assert a\nE   assert 1 == 2")])
-    assert annotations(run) == [
+    assert annotations(run, NOWHERE) == [
         "::error file=tests/performance/test_a.py,title=failed%3A test_a.py%3A%3Atest_b::assert 1 == 2"
     ]

@@ -57,7 +57,7 @@ def test_a_regression_has_its_place_codes_causes_and_command() -> None:
         "  repeat: nox -s ci -- tests/performance/test_shop.py::test_list",
     ]
     assert shown[-2] == "next: nox -s ci -- tests/performance/test_shop.py::test_list  # runs only what failed"
-    assert shown[-1].endswith(" -m plumbline explain CODE")
+    assert shown[-1].endswith(" -m plumbline explain count_grown compared")
 
 
 def test_a_failed_test_has_its_error() -> None:
@@ -82,7 +82,7 @@ def test_a_pass_is_a_few_lines() -> None:
     shown = lines(results(benchmark("a.py::test_a")))
 
     assert shown[0] == "verdict: pass"
-    assert len(shown) == 5
+    assert len(shown) == 4
 
 
 def test_what_fails_nothing_is_a_warning() -> None:
@@ -124,7 +124,7 @@ def test_the_text_is_bounded_and_says_what_it_left_out() -> None:
     assert len(shown) < 9_000
     assert "problem 1 of 500" in shown
     assert "problems, 500 notes: see results.json" in shown
-    assert shown.splitlines()[-1].startswith("explain a code: ")
+    assert shown.splitlines()[-1].startswith("explain: ")
 
 
 def test_the_first_problem_is_always_there() -> None:

@@ -76,6 +76,15 @@ def test_a_grown_count_has_its_statement_and_the_users_own_function() -> None:
     assert (time.kind, time.text) == ("time", "median 12.0 ms → 18.0 ms (+48 %)")
 
 
+def test_a_broken_budget_has_no_codes_of_a_pass() -> None:
+    """The reasons of a verdict that nothing is wrong with explain nothing."""
+    broken = BudgetResult("p95_ms", 2.0, 2.434, kept=False)
+
+    (problem,) = find_problems(results(benchmark(KEY, budgets=[broken], reasons=[Reason("unaffected", "0f1e2d3")])))
+
+    assert (problem.verdict, problem.codes) == ("over budget", ["budgets_broken"])
+
+
 def test_a_changed_plan_is_a_cause_of_a_regression() -> None:
     """A lost index: rows explain the buffers, and the plan explains the rows."""
     growth = [

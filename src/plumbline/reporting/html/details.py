@@ -136,9 +136,7 @@ def _times(benchmark: Benchmark, baseline: Benchmark | None) -> Markup:
     if content.now(benchmark):
         rows.append(row("this run", benchmark.samples, benchmark))
     headings = ["of", "samples", *columns, "rate"]
-    known = [number for number in range(len(headings)) if any(row[number] for row in rows)]
-    shown = [[row[number] for number in known] for row in [headings, *rows]]
-    return table("Times per operation", shown[0], shown[1:], figures=headings[1:])
+    return table("Times per operation", headings, rows, figures=headings[1:])
 
 
 def _trend(benchmark: Benchmark, past: Sequence[Benchmark | None]) -> Markup:
@@ -174,8 +172,6 @@ def _counts(benchmark: Benchmark, baseline: Benchmark | None) -> Markup:
         rows.append([count, *texts, judged, _places(sites)])
     marked = [count for count, change in changes.items() if change.gated]
     columns = ["count", "before", "this run", "change", "from"]
-    if not any(place for *_, place in rows):
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
     return table("Counts per operation", columns, rows, marked=marked, figures=columns[1:3])
 
 

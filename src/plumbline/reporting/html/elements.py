@@ -79,12 +79,14 @@ def table(
     marked: Collection[str] = (),
     figures: Collection[str] = (),
 ) -> Markup:
-    """Return a table whose rows begin with their heading.
+    """Return a table whose rows begin with their heading, without empty columns.
 
     The rows with a heading in `marked` stand out. The columns in `figures` are aligned to the right.
     """
     if not rows:
         return Markup()
+    known = [number for number in range(len(columns)) if any(row[number] for row in rows)]
+    columns, *rows = ([row[number] for number in known] for row in [columns, *rows])
 
     def class_of(column: str, cell: str = "") -> str | None:
         return "figure" if column in figures else "text" if len(cell) > _WRAPPED_CHARACTERS else None

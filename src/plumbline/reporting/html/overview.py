@@ -11,7 +11,7 @@ from plumbline.reporting.html.intervals import Intervals
 from plumbline.results.schema import Benchmark, Results
 
 _LEAST_TO_SEARCH = 6  # benchmarks: fewer are seen at once
-_MOST_COUNTS = 3  # beside a name; the details have all
+_MOST_COUNTS = 1  # beside a name; the details have all
 
 
 def overview(results: Results) -> Markup:

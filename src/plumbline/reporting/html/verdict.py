@@ -19,8 +19,8 @@ from plumbline.reporting.html.elements import (
     verdict_of,
 )
 from plumbline.reporting.next_step import next_step
-from plumbline.reporting.problems import find_problems, main_causes
-from plumbline.results.schema import CauseKind, Kind, Problem, Reason, Results
+from plumbline.reporting.problems import codes_to_explain, find_problems, heading_of, main_causes, with_prefix
+from plumbline.results.schema import Kind, Problem, Reason, Results
 
 _MOST_LINES = 10  # of a traceback or log
 _MOST_PROBLEMS = 10  # the table has all
@@ -43,13 +43,13 @@ _COUNTED = {
     "not judged": "not judged",
 }
 _NOUNS = {"regression", "accepted", "improvement", "new"}
-_PREFIXES: dict[CauseKind, str] = {"function": "slower: "}
 
 
 def verdict(results: Results) -> Markup:
     headline = content.headline(results)
     its_tone = "good" if content.all_well(results) else "bad" if results.exit_code else tone(headline)
     step, problems = next_step(results), find_problems(results)
+    codes = codes_to_explain(results, problems)
     return tag(
         "header",
         facts(_run(results)),
@@ -57,6 +57,9 @@ def verdict(results: Results) -> Markup:
         *(part for reason in _own_reasons(results, problems) for part in _reason(reason)),
         _summary(results),
         tag("p", "Next: ", tag("code", step.command), f" {step.purpose}.") if step else "",
+        tag("p", "Help: ", tag("code", f"plumbline explain {' '.join(codes)}"), " prints causes and remedies.")
+        if codes
+        else "",
         tag("p", content.exit_line(results), class_="quiet"),
         *_problems(results, problems, repeated=step.keys if step else ()),
     )
@@ -130,11 +133,14 @@ def _problems(results: Results, problems: Iterable[Problem], repeated: Sequence[
     `repeated`: the tests that the next step runs. It is not shown twice if it runs the only problem, and nothing else.
     """
     places = {one.key: (number, one) for number, one in enumerate(content.by_urgency(results.benchmarks))}
-    short = content.names(results.benchmarks)
+    short, last = content.names(results.benchmarks), ""
     problems = [problem for problem in problems if problem.key]  # the reasons say what is wrong with the run
     if {*repeated} == {problem.key for problem in problems} and len(problems) == 1:
         problems = [replace(problems[0], repeat="")]
     for problem in problems[:_MOST_PROBLEMS]:
+        if (heading := heading_of(problem)) != last:
+            yield tag("h2", heading)
+        last = heading
         title = tag("bdi", short.get(problem.key, problem.key))
         number, benchmark = places.get(problem.key, (0, None))
         if benchmark is None:
@@ -147,10 +153,9 @@ def _problems(results: Results, problems: Iterable[Problem], repeated: Sequence[
 
 
 def _problem(problem: Problem, title: Markup, *figures: str) -> Markup:
-    verdict = tag("span", problem.verdict, class_=f"verdict {tone(problem.verdict)}")
-    parts = [title, verdict, *(tag("span", text, class_="figures") for text in figures)]
+    parts = [title, *(tag("span", text, class_="figures") for text in figures)]
     place = f"{problem.file}:{problem.line}" if problem.line else problem.file
-    causes = [_PREFIXES.get(cause.kind, "") + cause.text for cause in main_causes(problem)]
+    causes = [with_prefix(cause) for cause in main_causes(problem)]
     return tag(
         "article",
         tag("h3", Markup(" ".join(parts))),

@@ -24,6 +24,13 @@ def test_a_count_is_shown_with_the_lines_that_it_came_from() -> None:
     assert ["redis.messages", "", "51", "", ""] in seen.rows
 
 
+def test_the_counts_of_a_first_run_have_no_empty_columns() -> None:
+    seen = Reader(page.render(results(benchmark("a.py::test_a", "new", counts={"redis.messages": 2.0})), None, []))
+
+    assert ["count", "this run"] in seen.rows
+    assert ["redis.messages", "2"] in seen.rows
+
+
 def test_a_benchmark_is_shown_with_all_that_is_known() -> None:
     entry = benchmark(
         "a.py::test_a",

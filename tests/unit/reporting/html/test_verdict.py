@@ -60,6 +60,19 @@ def test_verdicts_are_counted_in_words() -> None:
     assert counted in shown.text
 
 
+def test_problems_of_a_kind_have_a_heading_and_their_codes_one_command() -> None:
+    """A broken budget is not called a regression."""
+    shown = seen(small())
+
+    top = shown.text[: shown.text.index("Search")]
+    places = [
+        top.index(text) for text in (" Failed publish_latency ", " Over budget get[100 B] ", " Missing select_1 ")
+    ]
+    assert places == sorted(places)
+    codes = "slower_than_baseline slower_in_processes budgets_broken test_skipped tests_failed"
+    assert top.count("plumbline explain ") == top.count(f"Help: plumbline explain {codes} ") == 1
+
+
 def test_each_failing_benchmark_has_its_causes_and_the_command_that_repeats_it() -> None:
     shown = seen(many(count=20, runs=0)[0])
 
