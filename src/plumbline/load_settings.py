@@ -78,7 +78,8 @@ class LoadSettings(Struct, frozen=True, forbid_unknown_fields=True):
     late_ms: Positive = 20.0
     #: A slow-down of at most this share is never a regression: 0.1 is 10 %.
     tolerance: Share = 0.1
-    #: The run passes if a slow-down of this share or more can be ruled out. Otherwise the run is inconclusive.
+    #: The run passes if a slow-down of this share or more can be ruled out. A run that neither passes nor fails is
+    #: inconclusive.
     minimum_effect: Share = 0.25
     #: Limits of the figures: see `[load.budgets]`.
     budgets: LoadBudgets = LoadBudgets()

@@ -366,8 +366,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     #: `requires-python` decides.
     python: str = ""
     install: InstallSettings = InstallSettings()
-    #: Hosts of other machines that the run may use, such as `db.test`. Variables such as `PERF_REDIS_URL` may name only
-    #: these hosts and this machine. So may a locustfile.
+    #: Hosts of other machines that the run may use, such as `db.test`. The run refuses any other host in a locustfile,
+    #: and in variables such as `PERF_REDIS_URL`.
     allow_external: list[str] = []
     #: Further Redis and PostgreSQL servers that your code may use, such as `127.0.0.1:6380`. Also SQLite files that
     #: your code may open during `nox -s init`, such as `./app.db`.

@@ -78,15 +78,15 @@ class Service:
         """Start it and return as soon as its address is known. Raises NotReady."""
 
     def wait_ready(self, limit_s: float) -> None:
-        """Probe until the service does real work, with exponential backoff and full jitter.
+        """Wait until the service does real work. The pauses between attempts grow, and are random.
 
         It blocks: in a coroutine, call it with `asyncio.to_thread`.
 
         Args:
-            limit_s: The seconds until it has to be ready.
+            limit_s: The longest wait, in seconds.
 
         Raises:
-            NotReady: At the limit, at an error that no retry can cure, and as soon as it has exited.
+            NotReady: If the time is up, the service has exited, or no retry can help.
         """
         started_s = time.monotonic()
         longest_delay_s = FIRST_DELAY_S
