@@ -35,6 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--perf-worker", type=int, help=SUPPRESS)
     group.addoption("--perf-table", action="store_true", help=SUPPRESS)
     group.addoption("--perf-shard", help=SUPPRESS)
+    group.addoption("--perf-again", action="store_true", help=SUPPRESS)
 
 
 @pytest.hookimpl(wrapper=True)

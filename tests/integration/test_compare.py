@@ -172,7 +172,7 @@ def test_a_broken_budget_is_no_regression(project: Project) -> None:
     done = run(project, "ci")
     assert done.code == 1, done.output
     assert "budget broken: test_code.py::test_work" in done.output
-    assert "measured again in up to 2 fresh processes" in done.output
+    assert "again in up to 2 processes, to confirm what failed\nprocess 1 of up to 2\n" in done.output
     assert project.verdicts() == {WORK: "drift", OTHER: "drift"}
 
 

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping
 
 from plumbline.commands.base import CommandError, Project
-from plumbline.commands.measuring_run import measure_whole, with_gone_files
+from plumbline.commands.measuring_run import AGAIN, measure_whole, with_gone_files
 from plumbline.commands.output import say, say_wrapped
 from plumbline.comparing.trees.base import find_base, is_proposed
 from plumbline.comparing.trees.committed import accepted_at
@@ -33,10 +33,10 @@ def run(project: Project, options: argparse.Namespace) -> int:
     arguments: list[str] = options.pytest
     if arguments:
         check_baselines(project.baselines)  # a part of the suite is merged into the old baseline
-    runs = []
+    runs: list[Results] = []
     for number in range(1, project.settings.gate.baseline_processes + 1):
         say(f"\nprocess {number} of {project.settings.gate.baseline_processes}")
-        record = measure_whole(project, "ci", ["--perf-memory", *arguments])
+        record = measure_whole(project, "ci", ["--perf-memory", *([AGAIN] if runs else []), *arguments])
         if failed := [test.key for test in record.tests if test.outcome == "failed"]:
             raise CommandError(f"no baseline is written because tests failed: {', '.join(failed)}", EXIT_REGRESSION)
         if not record.benchmarks:

@@ -27,6 +27,7 @@ from plumbline.results.schema import Benchmark, Reason, Results
 
 PLUGIN = "plumbline"
 PYTEST_USAGE_ERROR = 4
+AGAIN = "--perf-again"  # shows no services: the run before has shown them
 HELD = "held"  # a file that is locked while its command runs
 END_LIMIT_S = 15.0
 TERMINATE_EVERY_S = 1.0
@@ -88,15 +89,14 @@ def measure_whole(project: Project, profile: str, arguments: Sequence[str]) -> R
 def measure_again(project: Project, profile: str, again: Again) -> dict[str, list[Benchmark]]:
     """Measure benchmarks again in fresh processes, and return the results of each benchmark. Raises RunEnded."""
     count = project.settings.gate.confirm_processes
-    say("")
-    say_wrapped(
-        f"{len(again.keys)} of the benchmarks can't pass by one run alone: measured again in"
-        f" {'' if again.all_processes else 'up to '}{count} fresh processes"
-    )
+    several, most = "s" * (len(again.keys) != 1), "" if again.all_processes else "up to "
+    what = f"{len(again.keys)} benchmark{several}"
+    say_wrapped(f"\nMeasuring {what} again in {most}{count} processes, to confirm what failed")
     nodes = [f"{project.shown(project.suite)}/{key}" for key in again.keys]
     fresh: dict[str, list[Benchmark]] = {key: [] for key in again.keys}
-    for _ in range(count):
-        for one in measure_whole(project, profile, nodes).benchmarks:
+    for number in range(1, count + 1):
+        say(f"process {number} of {most}{count}")
+        for one in measure_whole(project, profile, [AGAIN, *nodes]).benchmarks:
             if one.key in fresh:
                 fresh[one.key].append(one)
         # A budget is decided when most processes agree.

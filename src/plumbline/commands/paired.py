@@ -50,7 +50,8 @@ def with_pairs(
         packages = recorded.environment.packages if (recorded := base_baseline or evidence.baseline) else {}
         sides = sides_of(project.settings, project.root, base.commit, packages, say_wrapped)
         found = replace(found, base_differences=describe(sides))
-        lines = [f"\npaired comparison with {found.base}", *(f"  {line}" for line in found.base_differences)]
+        number = f"{len(benchmarks)} benchmark{'s' * (len(benchmarks) != 1)}"
+        lines = [f"\nComparing {number} with {found.base}", *(f"  {line}" for line in found.base_differences)]
         say_wrapped("\n".join(lines))
         found = replace(found, notes=lock_notes(project.root))
         if not sides.differ:

@@ -51,12 +51,15 @@ def compare(
     """
     began_s = time.monotonic()
     numbers = itertools.count(1)
-    with progress() as on_pair, pair_runner(settings, sides, plans, profile, backends) as runner:
+    with contextlib.ExitStack() as stack:
+        show = stack.enter_context(progress())
+        show("  running both versions once, to see which benchmarks the change affects")
+        runner = stack.enter_context(pair_runner(settings, sides, plans, profile, backends))
 
         def run_pair(chosen: Plans, then: Plans = ()) -> Pair:
             left_s = max(began_s + limit_s - time.monotonic(), 0.0)
             what = f"{len(chosen)} benchmark{'s' * (len(chosen) != 1)}"
-            on_pair(f"  pair {next(numbers)}: measuring {what}, at most {left_s:.0f} s left")
+            show(f"  comparing {what}: pair {next(numbers)}, at most {left_s:.0f} s left")
             return runner.run_pair(chosen, then)
 
         found, rehearsal = PairedComparison(), runner.rehearsal
@@ -64,9 +67,8 @@ def compare(
             say(f"  {len(rehearsal.unaffected)} of {len(plans)} benchmarks execute no changed code")
         counted = CountedPair({}, {}, [])
         if left := [plan for plan in plans if plan.key not in rehearsal.unaffected]:
-            benchmarks = f"{len(left)} benchmark{'s' * (len(left) != 1)}"
-            say(f"  {benchmarks}, in pairs of fresh processes, for up to {limit_s:g} s")
             if time.monotonic() - began_s < limit_s:
+                show("  counting statements, commands and messages of both versions")
                 counted = runner.count([plan for plan in left if plan.key not in rehearsal.failures])
             else:
                 counted.notes.append(f"counts were not compared with the base: no time was left of {limit_s:g} s")
@@ -80,7 +82,8 @@ def compare(
         profiled = slower[:MOST_PROFILED]
         functions = runner.slower_functions(profiled)
     if found.pairs:
-        say(f"  {found.pairs} pairs in {found.elapsed_s:.0f} s")
+        benchmarks = f"{len(left)} benchmark{'s' * (len(left) != 1)}"
+        say(f"  compared {benchmarks} in {found.pairs} pairs of processes, in {found.elapsed_s:.0f} s")
     notes = [*counted.notes, *_notes_about(rehearsal, sides), *few_samples(left, found)]
     if len(profiled) < len(slower):
         notes.append(f"only the {len(profiled)} largest of {len(slower)} regressions ran under a profiler")

@@ -10,6 +10,15 @@ from plumbline.reporting.progress import Progress
 from plumbline.results.schema import Benchmark, TestOutcome
 
 
+def what_runs(items: Sequence[pytest.Item]) -> str:
+    """Measuring 12 benchmarks and running 3 other tests"""
+    benchmarks = sum("measure" in getattr(item, "fixturenames", ()) for item in items)
+    others = len(items) - benchmarks
+    measured = f"Measuring {benchmarks:,} benchmark{'s' * (benchmarks != 1)}" if benchmarks else ""
+    other = f"{'running' if measured else 'Running'} {others:,} {'other ' * bool(measured)}test{'s' * (others != 1)}"
+    return " and ".join(filter(None, [measured, other if others else ""]))
+
+
 class SuiteProgress:
     """Shows the progress instead of pytest's dots. A pytest plugin."""
 

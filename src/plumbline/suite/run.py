@@ -40,7 +40,7 @@ from plumbline.services.services import Services
 from plumbline.settings import Budget, SettingsError
 from plumbline.settings_file import check_keys
 from plumbline.suite.limits import limit_of
-from plumbline.suite.progress import SuiteProgress
+from plumbline.suite.progress import SuiteProgress, what_runs
 from plumbline.suite.shards import select, shard_of
 from plumbline.suite.sources import Source, source_of
 from plumbline.suite.untimed import why_untimed
@@ -172,7 +172,8 @@ class SuiteRun:
         cores = {one.name: pinned_core(one.pids()) if one.own else None for one in services.running()}
         not_pinned = [f"not pinned to one core: {lock.why}"] if lock.core is None else []
         self._recorder.service_lines = service_lines(services.running(), services.skipped, cores) + not_pinned
-        self._context.say(services.notices + self._recorder.service_lines)
+        lines = [] if self._config.option.perf_again else services.notices + self._recorder.service_lines
+        self._context.say([*lines, *([what_runs(items)] if self._output else [])])
         if self._config.option.perf_table:
             self._context.say(service_table(services.running(), services.skipped))
         gc.collect()
