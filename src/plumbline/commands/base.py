@@ -149,7 +149,10 @@ def documented_exit(command: Callable[[], int]) -> int:
             return _fail(f"no more processes, files or memory are available: {error.strerror}; {advice}", EXIT_INVALID)
         if error.errno not in OUTPUT_ENDED:
             return _unexpected()
-        drop_output(sys.stdout)
+        if _output_works():
+            where = f"{error.filename} can't be written" if error.filename else "a file can't be written"
+            advice = "make room there, or set TMPDIR and XDG_CACHE_HOME to other folders"
+            return _fail(f"{where}: {error.strerror}; {advice}", EXIT_INVALID)
         return _fail(f"{UNWRITTEN}: {error.strerror}", EXIT_INVALID)
     except Exception:
         return _unexpected()
@@ -160,11 +163,23 @@ def _unexpected() -> int:
     return _fail(f"{traceback.format_exc()}\nThis is a bug in Plumbline: please report it.", EXIT_INVALID)
 
 
+def _output_works() -> bool:
+    """Return whether the standard output can be written; drop it otherwise."""
+    try:
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+    except OSError:
+        drop_output(sys.stdout)
+        return False
+    return True
+
+
 def _fail(message: str, code: int) -> int:
     message = redactor(known_secrets(os.environ))(message)
     try:
         sys.stdout.flush()
-        sys.stderr.write(f"\n{message}\nexit code {code}\n")
     except OSError:
         drop_output(sys.stdout)
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"\n{message}\nexit code {code}\n")
     return code

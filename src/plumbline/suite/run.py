@@ -30,7 +30,7 @@ from plumbline.measuring.output import output_in
 from plumbline.measuring.reports import Reports
 from plumbline.measuring.statistics import Summary
 from plumbline.processes import pinned_core
-from plumbline.project import EXIT_REGRESSION, EXIT_USAGE, below
+from plumbline.project import EXIT_INVALID, EXIT_REGRESSION, EXIT_USAGE, below
 from plumbline.results.environment import describe_environment, project_name
 from plumbline.results.files import ResultsError, redacted, rounded, write_results
 from plumbline.results.schema import SCHEMA, Benchmark, Counts, Results, TestOutcome
@@ -199,6 +199,7 @@ class SuiteRun:
                 write_results(Path(self._output), redacted(self._results, self._context.scrub))
             except ResultsError as error:  # the caller reports that nothing arrived
                 self._context.say(["", str(error)])
+                session.exitstatus = EXIT_INVALID
         elif any(map(broken, self._recorder.benchmarks)):
             session.exitstatus = session.exitstatus or EXIT_REGRESSION
 

@@ -50,6 +50,16 @@ def test_an_error_ends_in_a_message_and_its_exit_code(
     assert capsys.readouterr().err.endswith(f"{str(error) or 'interrupted: no verdict'}\nexit code {code}\n")
 
 
+def test_a_full_disk_is_not_taken_for_the_output(capsys: pytest.CaptureFixture[str]) -> None:
+    """The file is named, and the output can still be written."""
+
+    def command() -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/somewhere/plan.json")
+
+    assert documented_exit(command) == 3
+    assert "/somewhere/plan.json can't be written: No space left on device; make room" in capsys.readouterr().err
+
+
 def test_a_limit_of_the_user_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     """For example the limit on processes, `ulimit -u`."""
 
