@@ -20,7 +20,7 @@ MARKERS = {
     "readiness": "checks a service: `nox -s readiness` runs these tests",
     "timeout": "the time limit of a test in seconds; 0 for none",  # pytest-timeout's, which may be switched off
     # Known, so that its error can say what to do.
-    "django_db": "of pytest-django, not supported: Plumbline fails tests that have it, see the docs on Django",
+    "django_db": "belongs to pytest-django: Plumbline fails tests with this marker, see the docs on Django",
 }
 _SUITE = pytest.StashKey[Path]()
 

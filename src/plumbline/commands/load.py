@@ -57,7 +57,9 @@ NO_LOCUST = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--starter", action="store_true", help=f"write a first {SUITE}/{LOCUSTFILE}, and run no load")
-    parser.add_argument("--base", metavar="REV", type=not_empty, help="commit to compare with (default: as for ci)")
+    parser.add_argument(
+        "--base", metavar="REV", type=not_empty, help="commit to compare with (default: the base commit of ci)"
+    )
     parser.add_argument("--alone", action="store_true", help="compare with no commit, and check only budgets")
     parser.add_argument(
         "--host", metavar="URL", type=not_empty, help="URL of an application that already runs (or set PERF_API_URL)"

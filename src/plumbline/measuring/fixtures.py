@@ -49,7 +49,7 @@ def declare(collector: pytest.Collector) -> None:
 
 @pytest.fixture(scope="session")
 def services(request: pytest.FixtureRequest) -> Services:
-    """The running services, with their addresses and states. Those that this run started can be paused and killed."""
+    """The running services, with addresses and states. A service that this run started can be paused and killed."""
     return request.config.stash[_CONTEXT].services
 
 
