@@ -1,4 +1,4 @@
-"""What a run says before it begins."""
+"""The lines of a run before it begins."""
 
 from types import SimpleNamespace
 from typing import Any
