@@ -172,8 +172,9 @@ class SuiteRun:
         cores = {one.name: pinned_core(one.pids()) if one.own else None for one in services.running()}
         not_pinned = [f"not pinned to one core: {lock.why}"] if lock.core is None else []
         self._recorder.service_lines = service_lines(services.running(), services.skipped, cores) + not_pinned
-        lines = [] if self._config.option.perf_again else services.notices + self._recorder.service_lines
-        self._context.say([*lines, *([what_runs(items)] if self._output else [])])
+        if not self._config.option.perf_again:
+            what = [what_runs(items)] if self._output else []
+            self._context.say([*services.notices, *self._recorder.service_lines, *what])
         if self._config.option.perf_table:
             self._context.say(service_table(services.running(), services.skipped))
         gc.collect()
