@@ -33,6 +33,7 @@ _MARKUP = re.compile(r"(?<!\w)_|_(?!\w)|[\\`*\[|~$@]|^(?:#+|[+-]+|\d+[.)])(?!\S)
 _LINK = re.compile(r"@|:(?=//)|(?<=ww)w(?=\.)|#(?=\w)|(?<=GH)-(?=\d)", re.IGNORECASE)
 MOST = 10  # GitHub shows no more errors in a step, and no more warnings
 # Escapes of workflow commands, which docs.github.com describes.
+_NEXT = "  next  "  # begins the line of an error that says what to do
 _WORD = re.compile("[a-z]+ ")
 _IN_MESSAGE = str.maketrans({"%": "%25", "\r": "%0D", "\n": "%0A"})
 _IN_PROPERTY = _IN_MESSAGE | str.maketrans({":": "%3A", ",": "%2C"})
@@ -133,6 +134,9 @@ def _reason(text: str) -> Iterator[str]:
     yield f"{escaped(first)}\n"
     if error := form.error_in(text):
         yield f"**{escaped(error)}**\n"
+    if steps := [line.removeprefix(_NEXT).strip() for line in others if line.startswith(_NEXT)]:
+        yield f"Next: {escaped(steps[0])}\n"
+    others = [line for line in others if not line.startswith(_NEXT)]
     if others:
         left = len(others) - 2 * _MOST_LINES
         shown = [*others[:_MOST_LINES], f"({left:,} more lines)", *others[-_MOST_LINES:]] if left > 0 else others

@@ -82,14 +82,19 @@ def _place(cause: Cause) -> str:
 
 
 def _details(results: Results, problem: Problem) -> list[str]:
-    """Return the lines of a failed test's error, or of the reason for an invalid run, that no cause shows."""
+    """Return the first lines of a failed test's error, or the last ones of the reason for an invalid run.
+
+    Without those that a cause shows. An output ends with its error, and then the reason says what to do.
+    """
     if problem.verdict == "failed":
         texts = [test.message for test in results.tests if test.key == problem.key]
+        lines = form.first_lines("\n".join(texts), _MOST_DETAILS)
     else:
         found = [one for one in results.reasons if not problem.key and one.kind in problem.codes]
         texts = [content.reason_text(one) for one in found if "".join(one.subjects[:1]).startswith(problem.file)]
+        lines = [line for line in "\n".join(texts).splitlines() if line.strip()][-_MOST_DETAILS:]
     known = "".join(cause.text for cause in problem.causes)
-    return [line for line in form.first_lines("\n".join(texts), _MOST_DETAILS) if line not in known]
+    return [line for line in lines if line not in known]
 
 
 def _warnings(results: Results, known: Iterable[str]) -> Iterator[str]:

@@ -224,7 +224,7 @@ def not_ready(service: Service, headline: str, error: BaseException | None, advi
         f"{service.name} is not ready: {headline}",
         f"  backend     {service.backend}" + (f" ({service.why})" if service.why else ""),
         f"  address     {service.address.shown}",
-        f"  last error  {service.redact(describe(error)) if error else 'none'}",
+        *([f"  last error  {service.redact(describe(error))}"] if error else []),
         f"  state       {service.state()}",
         *output_lines(service.redact(printable(output))),
         f"  next        {advice}",

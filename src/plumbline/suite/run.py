@@ -173,7 +173,7 @@ class SuiteRun:
         not_pinned = [f"not pinned to one core: {lock.why}"] if lock.core is None else []
         self._recorder.service_lines = service_lines(services.running(), services.skipped, cores) + not_pinned
         if not self._config.option.perf_again:
-            what = [what_runs(items)] if self._output else []
+            what = [what_runs(items)] * bool(self._output)
             self._context.say([*services.notices, *self._recorder.service_lines, *what])
         if self._config.option.perf_table:
             self._context.say(service_table(services.running(), services.skipped))

@@ -183,10 +183,14 @@ def test_a_change_that_was_not_judged_is_not_in_a_table() -> None:
 def test_an_application_that_does_not_start_shows_its_traceback() -> None:
     """As it was printed, with its error above it."""
     printed = '  | Traceback (most recent call last):\n  |   File "<shop>", line 1\n  | ValueError: no <port>'
+    printed += "\n  next        read *port* from [env]; " + "or run it by hand " * 20
     text = github.markdown(results(verdict="invalid", exit_code=3, reasons=[f"app is not ready: exited\n{printed}"]))
 
-    assert "\nApp is not ready: exited\n\n**ValueError: no &lt;port&gt;**\n\n<pre>  | Traceback (most" in text
+    assert "\nApp is not ready: exited\n\n**ValueError: no &lt;port&gt;**\n\nNext: " in text
+    assert "by hand\n\n<pre>  | Traceback (most" in text
     assert '  |   File "&lt;shop&gt;", line 1\n  | ValueError: no &lt;port&gt;</pre>\n' in text
+    assert "**\n\nNext: read &#42;port&#42; from &#91;env]; or run" in text
+    assert text.count("or run it by hand") == 20
 
 
 def test_a_long_output_is_shown_with_its_beginning_and_its_end() -> None:
