@@ -405,7 +405,7 @@ class Expected(NamedTuple):
 
     files: Mapping[str, str]
     app: dict[str, Any]
-    prepare: list[str] | None
+    prepare: list[Any] | None
     env: set[str]  # the names of the variables
     routes: list[str]
     post: str = ""  # the path that gets the example
@@ -416,7 +416,8 @@ DJANGO_ENV = {f"POSTGRES_{name}" for name in ("HOST", "PORT", "DB", "USER", "PAS
     "SECRET_KEY",
     "ALLOWED_HOSTS",
 }
-MIGRATE = ["python", "manage.py", "migrate", "--noinput"]
+SEED = ["python", "-m", "plumbline.seed"]
+MIGRATE_AND_SEED = [["python", "manage.py", "migrate", "--noinput"], SEED]
 FRAMEWORKS = {
     "starlette": Expected(
         STARLETTE,
@@ -428,7 +429,7 @@ FRAMEWORKS = {
     "litestar": Expected(
         LITESTAR,
         {"asgi": "shop.asgi:app", "directory": "src", "health_path": "/health"},
-        None,
+        [*SEED, "--start", "shop.asgi:app"],
         {"DATABASE_URL"},
         ["/health", "/orders"],
         "/orders",
@@ -443,13 +444,18 @@ FRAMEWORKS = {
     "rest-framework": Expected(
         REST,
         DJANGO_APP,
-        MIGRATE,
+        MIGRATE_AND_SEED,
         DJANGO_ENV,
         ["/healthz/", "/api/", "/api/orders/", "/api/count/"],
         "/api/orders/",
     ),
     "ninja": Expected(
-        NINJA, DJANGO_APP, MIGRATE, DJANGO_ENV, ["/healthz/", "/api/orders", "/api/orders/count"], "/api/orders"
+        NINJA,
+        DJANGO_APP,
+        MIGRATE_AND_SEED,
+        DJANGO_ENV,
+        ["/healthz/", "/api/orders", "/api/orders/count"],
+        "/api/orders",
     ),
 }
 

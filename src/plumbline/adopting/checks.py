@@ -6,6 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from plumbline.adopting.seeding import about_empty_tables
 from plumbline.adopting.tried import Answer, ReadVariable, Tried
 from plumbline.project import SUITE_SETTINGS
 from plumbline.services.variables import servers_named
@@ -60,7 +61,8 @@ def _of_stage(stage: str, tried: Tried, settings: Settings) -> Check:
     if stage == "prepare":
         if not settings.prepare:
             return Check(stage, "skipped", f"there is no `prepare` in {SUITE_SETTINGS}")
-        return Check(stage, "ok", _touched(tried.touched, ["prepare"]) or "it ended with exit code 0")
+        done = _touched(tried.touched, ["prepare"]) or "it ended with exit code 0"
+        return Check(stage, "ok", "\n".join([done, *about_empty_tables(tried)]))
     if settings.app is None and not settings.processes:
         return Check(stage, "skipped", f"there is no [app] in {SUITE_SETTINGS}")
     unused = _unused(tried, settings)

@@ -12,6 +12,7 @@ from plumbline.adopting.findings import Findings, FoundApplication, FoundCommand
 
 PORT_VARIABLE = "PGPORT"
 FIRST_USER = "createsuperuser"  # the command of Django that writes one
+SEED = "seed"  # the command that writes made-up rows
 NOWHERE = "plumbline"  # a host without an address
 
 
@@ -22,7 +23,7 @@ class Proposed(Struct, frozen=True):
     key: str
     value: Any
     seen: str = ""  # why
-    replaces: Any = ""  # a value that `init` has written earlier, when it knew less
+    replaces: tuple[Any, ...] = ()  # values that `init` has written earlier, when it knew less
 
 
 def propose(
@@ -51,9 +52,8 @@ def propose(
     if "redis" in findings.services and not findings.redis_password:
         found.append(Proposed("redis", "password", False, "nothing gives the application a password for Redis"))
     if prepare := (*_emptied(findings), *findings.prepare):
-        without = [one for one in prepare if one.name != FIRST_USER]
-        replaces = _prepare(without) if without and len(without) < len(prepare) else ""
-        found.append(Proposed("", "prepare", _prepare(prepare), "; ".join(one.seen for one in prepare), replaces))
+        seen = "; ".join(one.seen for one in prepare)
+        found.append(Proposed("", "prepare", _prepare(prepare), seen, _fewer(prepare)))
     found += [_variable(one, findings) for one in findings.variables if one.template or _is_off_if_empty(one)]
     found += [Proposed("env", name, text, "required, with no default") for name, text in variables.items()]
     found += _port(findings, env)
@@ -87,7 +87,7 @@ def _variable(one: FoundVariable, findings: Findings) -> Proposed:
         return Proposed("env", one.name, one.template, one.seen)
     if findings.no_docker:
         return Proposed("env", one.name, at_nowhere, f"{one.seen}; without Docker, nothing may answer there")
-    return Proposed("env", one.name, one.template, one.seen, replaces=at_nowhere)
+    return Proposed("env", one.name, one.template, one.seen, replaces=(at_nowhere,))
 
 
 def _is_off_if_empty(one: FoundVariable) -> bool:
@@ -172,3 +172,13 @@ def _prepare(commands: Sequence[FoundCommand]) -> list[str] | list[list[str]]:
         for one in commands
     ]
     return each[0] if len(each) == 1 else each
+
+
+def _fewer(prepare: Sequence[FoundCommand]) -> tuple[list[str] | list[list[str]], ...]:
+    """Return `prepare` without the commands that only a trial calls for."""
+    found = list[list[FoundCommand]]()
+    for names in ((FIRST_USER,), (SEED,), (FIRST_USER, SEED)):
+        commands = [one for one in prepare if one.name not in names]
+        if commands and len(commands) < len(prepare) and commands not in found:
+            found.append(commands)
+    return tuple(map(_prepare, found))

@@ -36,7 +36,7 @@ def with_settings(text: str, proposed: Iterable[Proposed], *, replace: bool = Fa
     lines, by_hand = before, list[str]()
     for one in proposed:
         document = _parsed(lines)
-        if value_of(document, one) not in (*OPEN, *filter(None, [one.replaces])) and not replace:
+        if value_of(document, one) not in (*OPEN, *one.replaces) and not replace:
             continue
         edited = [*lines]
         _set(edited, one, () if replace else INSTALL)

@@ -22,8 +22,10 @@ from plumbline.adopting.starters import MOST_ROUTES, refused_routes
 from plumbline.adopting.tried import Answer, Login, ReadVariable, Route, Stage, Tried
 from plumbline.adopting.variables import Sources, missing_variables, notes_in, read_variables
 from plumbline.comparing.trees.application import application_python
+from plumbline.processes import printable
 from plumbline.project import SUITE_SETTINGS
-from plumbline.services.application import Application, Process
+from plumbline.seed import LEFT_EMPTY
+from plumbline.services.application import PREPARE, Application, Process
 from plumbline.services.at_start.plumbline_reads import PROTECTED
 from plumbline.services.at_start.sitecustomize import LOOPBACK, READS, variables_of
 from plumbline.services.base import output_lines
@@ -162,6 +164,7 @@ class _Trial:
             skipped={name: self._scrub(why) for name, why in self.services.skipped.items()},
             touched=self._touched(),
             variables=self._variables(fields, notes, missing),
+            left_empty=self._left_empty(),
             sqlite=self._sqlite(notes),
             health_path=health_path,
             routes=routes,
@@ -286,6 +289,13 @@ class _Trial:
     ) -> tuple[ReadVariable, ...]:
         env = set(self._settings.env).union(*(one.env for one in self._settings.code_under_test))
         return read_variables(fields, notes, Sources(env, self._environ, self._folders, self._root), missing)
+
+    def _left_empty(self) -> tuple[str, ...]:
+        """Return what the last command of `prepare` has printed about tables without rows."""
+        with contextlib.suppress(OSError):
+            output = (self.services.directory / f"{PREPARE}.log").read_text(encoding="utf-8", errors="replace")
+            return tuple(self._scrub(printable(line)) for line in output.splitlines() if f": {LEFT_EMPTY}" in line)
+        return ()
 
     def _sqlite(self, notes: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         files = {Path(one["sqlite"]) for one in notes if "sqlite" in one and not one["refused"]}

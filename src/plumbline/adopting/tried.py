@@ -118,6 +118,7 @@ class Tried(Struct, frozen=True):
     skipped: dict[str, str] = {}  # why a server or the application was not started
     touched: dict[str, tuple[str, ...]] = {}  # by process: the run's servers that it connected to
     variables: tuple[ReadVariable, ...] = ()
+    left_empty: tuple[str, ...] = ()  # lines of plumbline.seed about tables without rows
     sqlite: tuple[str, ...] = ()  # files of SQLite in the project that were opened and that [env] does not name
     health_path: str = ""  # the first candidate that answered with 200
     routes: tuple[Route, ...] = ()

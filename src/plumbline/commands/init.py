@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from plumbline.adopting.benchmarks import ROUTES_FILE
 from plumbline.adopting.login_benchmarks import LOGIN_FILE
 from plumbline.adopting.pipelines import GITLAB_CI, PIPELINES, gitlab_include, pipelines_at_root
+from plumbline.adopting.seeding import empty_lists
 from plumbline.adopting.starters import not_measured, starters
 from plumbline.adopting.tools import lines_to_add, shown
 from plumbline.adopting.tried import Tried
@@ -186,10 +187,7 @@ def _first_run(root: Path, tried: Tried) -> int:
         say("\n" + "\n".join(about))
     if failed := sum(answer.status >= 500 or not answer.status for answer in tried.answers):
         say(f"\n{failed} of {len(tried.answers)} routes failed, and are not measured: see above what they answered.")
-    answers = (*tried.answers, *tried.logged_in)
-    if empty := sorted(
-        {f"{one.route.method} {one.route.path}" for one in answers if one.is_success and one.has_empty_list}
-    ):
+    if empty := empty_lists(tried):
         some = ", ".join(empty[:MOST_NAMED]) + " …" * (len(empty) > MOST_NAMED)
         say(f"\nAnswered with an empty list: {some}. Such a benchmark can't show an N+1.")
         say(f"Add a command to `prepare` in {SUITE}/{SETTINGS} that writes several rows.")

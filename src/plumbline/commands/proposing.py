@@ -1,10 +1,11 @@
 """The proposal of `plumbline init`: try each application that it has found until one starts."""
 
+import functools
 import json
 import re
 import tempfile
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,6 +18,7 @@ from plumbline.adopting.find import find
 from plumbline.adopting.findings import Findings, FoundApplication
 from plumbline.adopting.first_user import with_failed_logins, with_user
 from plumbline.adopting.proposal import PORT_VARIABLE, Proposed, propose, takes_port
+from plumbline.adopting.seeding import about_empty_tables, empty_lists, has_seed, why_no_seed, with_seed
 from plumbline.adopting.settings_text import value_of, with_settings
 from plumbline.adopting.trial import TARGET, MayLogIn, try_application
 from plumbline.adopting.tried import Answer, Tried
@@ -25,6 +27,7 @@ from plumbline.commands.containers import left_out, why_no_containers
 from plumbline.commands.install import install_settings, installed_from, require_python
 from plumbline.commands.output import say
 from plumbline.project import EXIT_USAGE, SETTINGS, SUITE, nox_command
+from plumbline.seed import MODULE
 from plumbline.services.services import SERVERS
 from plumbline.settings import Settings
 from plumbline.settings_file import load_settings
@@ -49,6 +52,7 @@ class Proposal(Struct, frozen=True):
     tried: Tried
     findings: Findings
     installed: str = ""
+    left_out: tuple[str, ...] = ()  # what was tried and is not proposed, with the reason
 
 
 def proposal_for(root: Path, named: str, may_log_in: MayLogIn) -> Proposal:
@@ -113,7 +117,16 @@ def _candidates(app: Mapping[str, Any], findings: Findings, named: str) -> list[
 def _tried(root: Path, text: str, findings: Findings, application: FoundApplication, may_log_in: MayLogIn) -> Proposal:
     """Try an application with the proposed settings. Variables that it says to lack get a value."""
     variables: dict[str, str] = {}
-    own, tried, env, protected = False, Tried(), _load(text).env, existing_files(root)
+    given, own, tried = _load(text), False, Tried()
+    env = given.env
+    findings = with_seed(findings, given.app) if has_seed(given) else findings
+    attempt = functools.partial(
+        try_application,
+        root=root,
+        health_paths=findings.health_paths,
+        examples=True,
+        protected=existing_files(root),
+    )
     before: tuple[Findings, Tried] | None = None  # those without a user that `prepare` writes
     for _ in range(MOST_ROUNDS):
         proposed = propose(findings, application, variables=variables, env=env, own_environment=own)
@@ -126,14 +139,7 @@ def _tried(root: Path, text: str, findings: Findings, application: FoundApplicat
             own = True
             continue
         say(f"trying {_name(application)} on servers of its own")
-        tried = try_application(
-            settings,
-            root,
-            health_paths=findings.health_paths,
-            examples=True,
-            protected=protected,
-            may_log_in=may_log_in,
-        )
+        tried = attempt(settings, may_log_in=may_log_in)
         if (other := _without_mistakes(findings, tried)) != findings:
             findings = other
             continue
@@ -147,16 +153,39 @@ def _tried(root: Path, text: str, findings: Findings, application: FoundApplicat
             if findings == before[0]:
                 break
         variables |= lacking
-    proposed = propose(
-        findings,
-        application,
+    final = functools.partial(
+        propose,
+        application=application,
         health_path=tried.health_path,
         variables=variables,
         env=env,
         own_environment=own and tried.failed != "install",  # otherwise it is no remedy
         sqlite=tried.sqlite,
     )
-    return Proposal(application, with_settings(text, proposed), proposed, tried, findings)
+    proposed = final(findings)
+    proposal = Proposal(application, with_settings(text, proposed), proposed, tried, findings)
+    return _with_rows(proposal, text, final, attempt)
+
+
+def _with_rows(
+    before: Proposal, text: str, final: Callable[[Findings], list[Proposed]], attempt: Callable[..., Tried]
+) -> Proposal:
+    """Return the proposal with made-up rows, if they fill an empty list and break no route.
+
+    `text`: that of `settings.toml`. `final` makes the proposed settings, and `attempt` tries settings.
+    """
+    if before.tried.failed or not empty_lists(before.tried):
+        return before
+    findings = with_seed(before.findings, _load(before.settings).app)
+    proposed = final(findings)
+    if (settings := with_settings(text, proposed)) == before.settings:  # or `prepare` is the user's own
+        return before
+    say(f"trying {MODULE} in `prepare`, as {empty_lists(before.tried)[0]} answers with an empty list")
+    had_consent = bool(before.tried.login or before.tried.failed_logins)
+    tried = attempt(_load(settings), may_log_in=lambda *_: had_consent)
+    if why := why_no_seed(before.tried, tried):
+        return replace(before, left_out=tuple(why))
+    return replace(before, settings=settings, proposed=proposed, tried=tried, findings=findings)
 
 
 def _without_mistakes(findings: Findings, tried: Tried) -> Findings:
@@ -227,7 +256,8 @@ def _place(one: Proposed) -> int:
 def _remarks(proposal: Proposal) -> list[str]:
     """Return what was found that `init` leaves to the user."""
     findings, tried, settings = proposal.findings, proposal.tried, _load(proposal.settings)
-    lines = left_out(findings, settings)
+    about_rows = (*proposal.left_out, *about_empty_tables(tried))
+    lines = [*left_out(findings, settings), *(f"  {one}" for one in about_rows)]
     if (folder := findings.install.folder) != "." and tried.failed and not findings.install.requirements:
         lines.append(f"  the project is in {folder}: if it does not install from here, copy the suite into that folder")
     lines += [
@@ -248,7 +278,11 @@ def _remarks(proposal: Proposal) -> list[str]:
             f"  a table is missing: add the command that creates the tables to `prepare` in {SUITE}/{SETTINGS}, and run"
             f" `{nox_command()} -s init` again{migrations}"
         )
-    elif "postgres" in findings.services and len(settings.prepare_commands) <= len(findings.prepare):
+    elif (
+        "postgres" in findings.services
+        and not has_seed(settings)
+        and len(settings.prepare_commands) <= len(findings.prepare)
+    ):
         lines.append("  an N+1 only shows in tables with several rows: `prepare` has to write them")
     measured = {(one.route.method, one.route.path) for one in tried.answers if one.is_success}
     others = [one for one in tried.routes if one.method not in ("GET", "HEAD", "OPTIONS") or one.has_parameters]

@@ -1,4 +1,4 @@
-"""`python -m plumbline.seed [--rows N] [--without TABLE …] [--only TABLE …]`: a command of `prepare`.
+"""`python -m plumbline.seed [--rows N] [--without TABLE …] [--only TABLE …] [--start APP]`: a command of `prepare`.
 
 Exit codes: 0 if each table is filled, or a line says why it is not; 2 for wrong usage; 3 if there is no table to fill,
 or none could be filled.
@@ -16,14 +16,17 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from plumbline.load_sql import URL
+from plumbline.processes import without_secrets
 from plumbline.project import EXIT_INVALID, EXIT_PASS, EXIT_USAGE
+from plumbline.seed import LEFT_EMPTY, MODULE
 from plumbline.seed.catalog import Table, tables_of
 from plumbline.seed.rows import cycle_of, fill, in_order
+from plumbline.seed.start import Application, NotStarted, application_at, started
 
 if TYPE_CHECKING:
     import asyncpg
 
-NAME = "plumbline.seed"
+TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(\))?")
 ROWS, MOST_ROWS = 50, 1_000_000
 # Tables in which tools keep the state of migrations, sessions and queues.
 OF_TOOLS = re.compile(
@@ -46,20 +49,33 @@ def main(arguments: list[str] | None = None) -> int:
     """Fill the tables, and return the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        asyncio.run(_seed(options))
+        url = _url()
+        application = application_at(options.start) if options.start else None
+        asyncio.run(_seed(url, application, options))
+    except NotStarted as error:
+        sys.stderr.write(f"{MODULE}: --start: {options.start} did not start: {without_secrets(str(error))}\n")
+        return EXIT_INVALID
     except Refused as error:
-        sys.stderr.write(f"{NAME}: {error}\n")
+        sys.stderr.write(f"{MODULE}: {error}\n")
         return error.code
     return EXIT_PASS
 
 
 def _parser() -> argparse.ArgumentParser:
     text = "Fill the empty tables of the run's PostgreSQL with made-up rows, as a command of `prepare`."
-    parser = argparse.ArgumentParser(prog=f"python -m {NAME}", description=text, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", description=text, allow_abbrev=False)
     parser.add_argument("--rows", type=_count, default=ROWS, metavar="N", help=f"rows of each table (default: {ROWS})")
     for option, what in {"--without": "tables to leave empty", "--only": "tables to fill, and no others"}.items():
         parser.add_argument(option, nargs="+", action="extend", default=[], metavar="TABLE", help=what)
+    text = "an application to start first, if it makes its tables itself: shop.main:app, or shop.main:make_app()"
+    parser.add_argument("--start", type=_target, metavar="APP", help=text)
     return parser
+
+
+def _target(text: str) -> str:
+    if not TARGET.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not written as module:attribute, such as shop.main:app")
+    return text
 
 
 def _count(text: str) -> int:
@@ -68,12 +84,17 @@ def _count(text: str) -> int:
     return int(text)
 
 
-async def _seed(options: argparse.Namespace) -> None:
+def _url() -> str:
+    """Return the address of the run's PostgreSQL. Raises Refused."""
     if not (url := os.environ.get(URL)):
-        message = f"there is no database: `prepare` in settings.toml runs this command, as python -m {NAME}"
+        message = f"there is no database: `prepare` in settings.toml runs this command, as python -m {MODULE}"
         raise Refused(f"{message}, and gives it the PostgreSQL of the run", EXIT_USAGE)
     if importlib.util.find_spec("asyncpg") is None:
         raise Refused("asyncpg is missing: install the extra `postgres` of pytest-plumbline", EXIT_USAGE)
+    return url
+
+
+async def _seed(url: str, application: Application | None, options: argparse.Namespace) -> None:
     import asyncpg
 
     try:
@@ -81,7 +102,8 @@ async def _seed(options: argparse.Namespace) -> None:
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise Refused(f"no connection to the PostgreSQL of the run: {type(error).__name__}") from None
     try:
-        await _fill_all(connection, options)
+        async with started(application):
+            await _fill_all(connection, options)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise Refused(f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}") from None
     finally:
@@ -98,9 +120,9 @@ async def _fill_all(connection: asyncpg.Connection[Any], options: argparse.Names
             has_rows.add(table.shown)
             _say(table, "has rows already")
         elif OF_TOOLS.fullmatch(table.name):
-            _say(table, "left empty: a table of migrations, sessions or queues")
+            _say(table, f"{LEFT_EMPTY}a table of migrations, sessions or queues")
         elif table.shown in without or (only and table.shown not in only):
-            _say(table, f"left empty: {'--without' if table.shown in without else '--only'}")
+            _say(table, f"{LEFT_EMPTY}{'--without' if table.shown in without else '--only'}")
         else:
             chosen.append(table)
     if not chosen and not has_rows:
@@ -110,11 +132,11 @@ async def _fill_all(connection: asyncpg.Connection[Any], options: argparse.Names
     for table in ordered:
         written, why = await fill(connection, table, options.rows)
         filled += bool(written)
-        _say(table, f"left empty: {why}" if why else f"{written} rows")
+        _say(table, f"{LEFT_EMPTY}{why}" if why else f"{written} rows")
     for table in in_cycles:
         cycle = cycle_of(table, in_cycles)
         why = f"its required foreign keys form a cycle, {' → '.join(cycle)}" if cycle else _needed(table, in_cycles)
-        _say(table, f"left empty: {why}")
+        _say(table, f"{LEFT_EMPTY}{why}")
     if chosen and not filled:
         raise Refused("no table could be filled: see the lines above, or write the rows with a command of your own")
 

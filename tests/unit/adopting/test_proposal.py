@@ -135,7 +135,7 @@ def test_without_docker_the_worker_is_left_out() -> None:
 
     assert proposed(findings, None) == {"env.BROKER_URL": WITHOUT}
     [variable] = [one for one in propose(QUEUE, None) if one.table == "env"]
-    assert variable.replaces == WITHOUT
+    assert variable.replaces == (WITHOUT,)
 
 
 def test_a_broker_of_the_users_own() -> None:
@@ -159,7 +159,7 @@ def test_a_first_user() -> None:
 
     [prepare] = [one for one in propose(found, SHOP) if one.key == "prepare"]
     assert prepare.value[1][-1] == "cd web && python manage.py createsuperuser --noinput"
-    assert prepare.replaces == ["sh", "-c", "cd web && python manage.py migrate"]
+    assert prepare.replaces == (["sh", "-c", "cd web && python manage.py migrate"],)
     assert {one.name for one in found.variables} == {
         f"DJANGO_SUPERUSER_{one}" for one in ("USERNAME", "EMAIL", "PASSWORD")
     }

@@ -148,7 +148,7 @@ def test_the_settings_of_this_repository() -> None:
 
 
 def test_a_value_of_an_earlier_run_is_replaced() -> None:
-    proposed = Proposed("env", "BROKER_URL", "{rabbitmq.host}", replaces="plumbline")
+    proposed = Proposed("env", "BROKER_URL", "{rabbitmq.host}", replaces=("plumbline",))
 
     assert with_settings('[env]\nBROKER_URL = "plumbline"\n', [proposed]) == '[env]\nBROKER_URL = "{rabbitmq.host}"\n'
     assert with_settings('[env]\nBROKER_URL = "mine"\n', [proposed]) == '[env]\nBROKER_URL = "mine"\n'

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -320,3 +321,82 @@ def test_as_a_command_of_prepare(make_services: MakeServices) -> None:
     services.start_application()
 
     assert query(server(services.postgres).address, "SELECT count(*) FROM item") == 4
+
+
+APPLICATION = """
+    import os
+    from contextlib import asynccontextmanager
+
+    import asyncpg
+
+    @asynccontextmanager
+    async def lifespan():
+        connection = await asyncpg.connect(os.environ["PLUMBLINE_LOAD_SQL_URL"])
+        await connection.execute("CREATE TABLE made_at_start (n int)")
+        yield
+        await connection.execute("CREATE TABLE made_at_end (n int)")
+        await connection.close()
+
+    async def app(scope, receive, send):
+        await receive()
+        async with lifespan():
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def broken(scope, receive, send):
+        await receive()
+        message = "Traceback\\n  line\\nValueError: no postgresql://perf:hush@host/shop"
+        await send({"type": "lifespan.startup.failed", "message": message})
+
+    async def without_lifespan(scope, receive, send):
+        raise AssertionError("only HTTP")
+
+    def make_app():
+        return app
+
+    class Wsgi:
+        def __call__(self, environ, start_response):
+            raise RuntimeError
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module with applications."""
+    name = f"shop_of_seed_{next(NUMBERS)}"
+    (tmp_path / f"{name}.py").write_text(textwrap.dedent(APPLICATION))
+    monkeypatch.syspath_prepend(tmp_path)
+    return name
+
+
+@pytest.mark.parametrize("application", ["app", "make_app()"])
+def test_tables_that_an_application_makes_at_its_start(seed: Seed, module: str, application: str) -> None:
+    """The application ends as servers end it."""
+    done = seed("", f"--start={module}:{application}")
+
+    assert (done.code, done.tables) == (0, {"made_at_start": "50 rows"})
+    assert done.ask("SELECT count(*) FROM made_at_end") == 0
+
+
+@pytest.mark.parametrize("application", ["without_lifespan", "Wsgi()"])
+def test_an_application_that_knows_no_start(seed: Seed, module: str, application: str) -> None:
+    done = seed("CREATE TABLE item (n int)", f"--start={module}:{application}")
+
+    assert (done.code, done.tables) == (0, {"item": "50 rows"})
+
+
+@pytest.mark.parametrize(
+    ("application", "error"),
+    [
+        ("broken", "ValueError: no postgresql://host/…"),
+        ("none", "AttributeError: module '{}' has no attribute 'none'"),
+        ("app()", "TypeError: app() missing 3 required positional arguments: 'scope', 'receive', and 'send'"),
+    ],
+)
+def test_an_application_that_does_not_start(seed: Seed, module: str, application: str, error: str) -> None:
+    """Passwords are not shown."""
+    done = seed("", f"--start={module}:{application}")
+
+    start = f"plumbline.seed: --start: {module}:{application} did not start: "
+    assert (done.code, done.error) == (3, f"{start}{error.format(module)}\n")
