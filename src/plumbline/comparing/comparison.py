@@ -75,7 +75,9 @@ def compare(
             prepared_s = time.monotonic() - began_s
             if prepared_s > limit_s / 2:
                 took = f"took {prepared_s:.0f} s of {limit_s:g} s"
-                counted.notes.append(f"to start, rehearse and count both sides {took}: raise this limit")
+                counted.notes.append(
+                    f"to start both sides, run each benchmark once and count {took}: raise pairs_limit_s"
+                )
             found = conduct(left, run_pair, limit_s=limit_s, clock=lambda: time.monotonic() - began_s, sharing=sharing)
         changes = {key: one.change for key, one in found.judgements.items() if one.verdict == "regression"}
         slower = sorted((plan for plan in left if plan.key in changes), key=lambda plan: -changes[plan.key])

@@ -257,7 +257,9 @@ def before_text(results: Results) -> str:
 def environment(results: Results) -> dict[str, str]:
     """Return what is known of the machine, servers and commit of a run by their name."""
     of = results.environment
-    services = {name: f"{backend} {of.versions.get(name, '')}" for name, backend in sorted(of.services.items())}
+    services = {
+        name: f"{backend} {of.versions.get(name, '')}".rstrip() for name, backend in sorted(of.services.items())
+    }
     facts = {
         "machine": f"{of.machine}, {of.cpu_count} cores, {of.cpu}",
         "system": f"{of.system} {of.kernel}, {of.architecture}",

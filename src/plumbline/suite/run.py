@@ -172,11 +172,10 @@ class SuiteRun:
         cores = {one.name: pinned_core(one.pids()) if one.own else None for one in services.running()}
         not_pinned = [f"not pinned to one core: {lock.why}"] if lock.core is None else []
         self._recorder.service_lines = service_lines(services.running(), services.skipped, cores) + not_pinned
+        table = service_table(services.running(), services.skipped) if self._config.option.perf_table else []
+        lines = [*(table or self._recorder.service_lines), *[what_runs(items)] * bool(self._output)]
         if not self._config.option.perf_again:
-            what = [what_runs(items)] * bool(self._output)
-            self._context.say([*services.notices, *self._recorder.service_lines, *what])
-        if self._config.option.perf_table:
-            self._context.say(service_table(services.running(), services.skipped))
+            self._context.say([*services.notices, *lines])
         gc.collect()
         gc.freeze()  # makes later collections fast: before measurements, and the last one, which would take 0.5 s
 
