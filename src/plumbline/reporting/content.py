@@ -164,10 +164,11 @@ def cells(benchmark: Benchmark) -> dict[str, str]:
 
 
 def line(benchmark: Benchmark) -> str:
-    """57.1 µs → 61.7 µs, change +8.1 %, interval +6.9…+9.4, n 100, detectable 5.2 %"""
+    """57.1 µs → 61.7 µs, change +8.1 %, interval +6.9…+9.4, 100 samples, detectable 5.2 %"""
     known = cells(benchmark)
     change = known["change"] if known["change"] == NOT_AFFECTED else f"change {known['change']}"
-    others = (f"{name} {known[name]}" for name in ("interval", "n", "detectable") if known[name])
+    texts = {"interval": "interval {}", "n": "{} samples", "detectable": "detectable {}"}
+    others = (text.format(known[name]) for name, text in texts.items() if known[name])
     return ", ".join(filter(None, [medians_text(benchmark), change if known["change"] else "", *others]))
 
 

@@ -70,8 +70,9 @@ def by_heading(problems: Iterable[Problem]) -> dict[str, list[Problem]]:
 
 
 def codes_to_explain(results: Results, problems: Iterable[Problem]) -> list[Kind]:
-    """Return the codes of all problems; if there are none, that of the first reason of a warning."""
+    """Return the codes of all problems; if there are none, those of the warnings about benchmarks or the run."""
     codes = [code for problem in problems for code in problem.codes]
+    codes = codes or [why.kind for one in results.benchmarks if content.is_notable(one) for why in one.reasons]
     warned = results.exit_code or results.verdict in ("inconclusive", "drift")
     return list(dict.fromkeys(codes)) or [reason.kind for reason in results.reasons[:1] if warned]
 

@@ -13,7 +13,7 @@ REASONS: dict[Kind, str] = {
     "machine_faster": "the machine itself is {share} faster than when the baseline was recorded",
     "unaffected": "worse than the baseline, not by this change: executes nothing that differs from {reason.detail}",
     "compared": "compared in {pairs} with the base",
-    "pairs_inconclusive": "its times are inconclusive after {pairs}",
+    "pairs_inconclusive": "after {pairs}, a slow-down is neither shown nor ruled out",
     "tail_slower": "some calls are slower than in the base, by {listed}",
     "tail_unclear": "some calls look slower than in the base, but not certainly, by {listed}",
     "counts_unclear": "larger than in the base, but also different in two runs of this change: {counts}",

@@ -154,7 +154,10 @@ def test_a_number_of_one_is_singular() -> None:
     assert content.reason_text(Reason("within_limits", number=9)) == "9 benchmarks are within their limits"
     said = content.reason_text(Reason("benchmarks_inconclusive", number=1, of=9))
     assert said == "1 of 9 benchmarks is inconclusive"
-    assert content.reason_text(Reason("pairs_inconclusive", number=1)) == "its times are inconclusive after 1 pair"
+    assert (
+        content.reason_text(Reason("pairs_inconclusive", number=1))
+        == "after 1 pair, a slow-down is neither shown nor ruled out"
+    )
 
 
 def test_a_change_of_counts_that_fails_nothing_is_a_note() -> None:

@@ -64,7 +64,7 @@ def test_each_test_and_each_missing_benchmark_is_a_case() -> None:
     assert failure.get("message") == "regression: slower than the baseline in 5 fresh processes"
     assert failure.text == (
         "slower than the baseline in 5 fresh processes\n"
-        "57.1 µs → 61.7 µs, change +8.1 %, interval +6.9…+9.4, n 100, detectable 3.2 %"
+        "57.1 µs → 61.7 µs, change +8.1 %, interval +6.9…+9.4, 100 samples, detectable 3.2 %"
     )
     assert only(suite, "testcase[@name='test_select_1']/error").get("message") == ("missing: skipped: no time today")
     assert only(suite, "testcase[@name='test_login']/failure").text == "assert 'OK' == 'NOAUTH'\n  - NOAUTH"

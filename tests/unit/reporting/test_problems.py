@@ -1,8 +1,9 @@
+import pytest
 from msgspec.structs import replace
 
 from plumbline.project import EXIT_INCONCLUSIVE
 from plumbline.reporting.content import remarks
-from plumbline.reporting.problems import find_problems
+from plumbline.reporting.problems import codes_to_explain, find_problems
 from plumbline.results.schema import (
     BudgetResult,
     CallSite,
@@ -83,6 +84,20 @@ def test_a_broken_budget_has_no_codes_of_a_pass() -> None:
     (problem,) = find_problems(results(benchmark(KEY, budgets=[broken], reasons=[Reason("unaffected", "0f1e2d3")])))
 
     assert (problem.verdict, problem.codes) == ("over budget", ["budgets_broken"])
+
+
+@pytest.mark.parametrize(
+    ("run", "codes"),
+    [
+        (n_plus_one(), ["count_grown", "compared"]),
+        (results(benchmark(KEY, "inconclusive", reasons=[Reason("pairs_inconclusive")])), ["pairs_inconclusive"]),
+        (results(exit_code=3, verdict="invalid", reasons=[Reason("nothing_measured")]), ["nothing_measured"]),
+        (results(benchmark(KEY, reasons=[Reason("unaffected", "0f1e2d3")])), []),
+    ],
+)
+def test_the_codes_of_what_needs_attention_are_explained(run: Results, codes: list[str]) -> None:
+    """Those of problems, or else of warnings. A pass needs no explanation."""
+    assert codes_to_explain(run, find_problems(run)) == codes
 
 
 def test_a_changed_plan_is_a_cause_of_a_regression() -> None:

@@ -165,13 +165,13 @@ def _counts(benchmark: Benchmark, baseline: Benchmark | None) -> Markup:
         change = changes.get(count)
         old, new = (change.old, change.new) if change else (old_counts.get(count), benchmark.counts.get(count))
         texts = ["" if value is None else f"{value:,.6g}" for value in (old, new)]
-        judged = "" if change is None else "counts against it" if change.gated else "not judged"
+        judged = "" if change is None else "worse" if change.gated else "not judged"
         if count in varying:
             texts[1], judged = varying[count], judged or "varies"
         sites = change.sites if change and change.sites else benchmark.count_sites.get(count, [])
         rows.append([count, *texts, judged, _places(sites)])
     marked = [count for count, change in changes.items() if change.gated]
-    columns = ["count", "before", "this run", "change", "from"]
+    columns = ["count", "before", "this run", "judged", "from"]
     return table("Counts per operation", columns, rows, marked=marked, figures=columns[1:3])
 
 
