@@ -14,7 +14,7 @@ def as_junit(results: LoadResults) -> str:
     """Return XML whose `failure` and `error` hold what failed. A run that fails has at least one of them."""
     suite = new_suite(NAME, results.created)
     add_properties(suite, {"verdict": results.verdict, "target": results.target, "base": results.base or None})
-    failing = DECIDING if results.exit_code == EXIT_INCONCLUSIVE else DECIDING - {"inconclusive"}
+    failing = {*DECIDING} - ({"inconclusive"} if results.exit_code != EXIT_INCONCLUSIVE else set())
     cases: dict[str, list[Judged]] = {}
     for one in judged(results):
         cases.setdefault(one.name, []).append(one)

@@ -18,7 +18,7 @@ FILE = "load.json"
 HEADINGS = ("rate", "side", "reached", "requests", "p50", "p95", "p99", "max", "errors")
 MOST_SHOWN = 9.0  # a change above this comes from an interval of too few windows
 BUDGETS = "budgets"
-DECIDING = {"invalid", "regression", "inconclusive"}
+DECIDING: tuple[Verdict, ...] = ("invalid", "regression", "inconclusive")  # the worst first
 
 
 class SideResults(Struct, frozen=True):
@@ -95,7 +95,7 @@ def judged(results: LoadResults) -> list[Judged]:
     found = [(one.stage, THE_RUN if one.stage is None else BUDGETS, one.verdict, one.text) for one in results.findings]
     found += [(one.stage, f"{one.figure} of head", one.verdict, f"{one.figure} {_changed(one)}") for one in changed]
     named = [Judged(f"{_at(rates, at)}{name}", verdict, f"{_at(rates, at)}{text}") for at, name, verdict, text in found]
-    return sorted(named, key=lambda one: one.verdict not in DECIDING)
+    return sorted(named, key=lambda one: [*DECIDING, "pass"].index(one.verdict))
 
 
 def sentences(results: LoadResults) -> list[str]:

@@ -39,14 +39,15 @@ RESULTS = LoadResults(
     sides=[SideResults("base", [SLOW], 50.0), SideResults("head", [SLOW], 0.0)],
     findings=[Finding("pass", "p50 is fine", 0), Finding("regression", "p99 100 ms, the budget is 50 ms", 0)],
     changes=[
-        Change("p95", 0.5, 0.2, 0.8, "regression", 0),
         Change("p99", 0.5, None, None, "inconclusive", 0),
+        Change("p95", 0.5, 0.2, 0.8, "regression", 0),
         Change("error share", 0.0, 0.0, 0.0, "pass", 0),
     ],
 )
 
 
 def test_the_terminal_shows_what_decides_first() -> None:
+    """The worst first, whatever it was found in."""
     assert as_text(RESULTS).splitlines() == [
         "rate  side  reached  requests      p50   p95     p99   max  errors",
         "50/s  base     49/s       500  1.25 ms  0 ms  100 ms  0 ms   2.00%",
