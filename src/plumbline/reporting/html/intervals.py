@@ -94,8 +94,8 @@ class Intervals:
             paired = {content.is_paired(one) for one in self.shown}
             both = f"{wins[True]} if it was compared in pairs, and passes otherwise"
             text += (
-                " The shaded band goes from the tolerance to the minimum effect. A benchmark is slower if its interval "
-                "is right of the band's left edge. It passes if its interval is left of the band's right edge. "
-                f"If both hold, {both if len(paired) > 1 else wins[paired.pop()]}."
+                " The shaded band goes from the tolerance to the minimum effect. A benchmark is slower if its whole "
+                "interval is right of the band's left edge. It passes if its whole interval is left of the "
+                f"band's right edge. If both hold, {both if len(paired) > 1 else wins[paired.pop()]}."
             )
         return text
