@@ -4,9 +4,12 @@ A probe does what a client does: PING, SET and GET with the password, a query of
 the health route.
 """
 
+import contextlib
 import secrets
+import signal
 import ssl
-from collections.abc import Callable, Coroutine
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from plumbline.services.address import Address
@@ -53,12 +56,43 @@ def run_alone(work: Callable[[], Coroutine[None, None, T]], limit_s: float) -> T
     """Run a coroutine on a new event loop. Raises TimeoutError."""
     import asyncio  # here: the reaper rarely needs a client, and has to start fast
 
-    async def bounded() -> T:
-        async with asyncio.timeout(limit_s):
-            return await work()
+    interrupted: list[int] = []
 
-    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-        return runner.run(bounded())
+    async def bounded() -> T:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+
+        def interrupt(number: int, _: object) -> None:
+            interrupted.append(number)
+            loop.call_soon_threadsafe(task.cancel)
+
+        with _interrupted_by(interrupt):
+            async with asyncio.timeout(limit_s):
+                return await work()
+
+    try:
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            return runner.run(bounded())
+    finally:
+        if interrupted:
+            raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _interrupted_by(interrupt: Callable[[int, object], None]) -> Iterator[None]:
+    """Call `interrupt` at SIGTERM and SIGHUP. The KeyboardInterrupt that they raise otherwise is lost in C code.
+
+    asyncio does the same at SIGINT.
+    """
+    numbers = (signal.SIGTERM, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
+    raising = [number for number in numbers if signal.getsignal(number) is signal.default_int_handler]
+    for number in raising:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in raising:
+            signal.signal(number, signal.default_int_handler)
 
 
 def redis_client(url: str, limit_s: float, **options: Any) -> "redis.Redis":

@@ -1,7 +1,10 @@
 """Requests to servers: final errors, the probe of a health route, and a separate event loop."""
 
 import asyncio
+import contextlib
 import http.server
+import os
+import signal
 import ssl
 import threading
 from collections.abc import Iterator
@@ -103,3 +106,20 @@ def test_probing_in_a_thread_leaves_the_main_loop_alone() -> None:
 
     assert isinstance(errors[0], TimeoutError)
     assert asyncio.get_event_loop_policy() is before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_not_lost_in_a_client(number: signal.Signals) -> None:
+    """Also if the code of a client swallows KeyboardInterrupt, as compiled code does."""
+
+    async def work() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_alone(work, 60)
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
