@@ -238,9 +238,11 @@ def annotations(results: Results, root: Path, folder: str = ".") -> list[str]:
     benchmarks = {one.key: one for one in results.benchmarks}
     messages = {test.key: test.message for test in results.tests}
     prefix = "" if folder == "." else f"{folder}/"
-    for problem in filter(lambda one: one.key, find_problems(results)):
+    for problem in find_problems(results):
         file, line = problem.file, problem.line
-        if problem.verdict == "failed":
+        if not problem.key:
+            title, texts = "the run is invalid", [cause.text for cause in problem.causes]
+        elif problem.verdict == "failed":
             title = f"failed: {problem.key}"
             texts = form.first_lines(messages[problem.key], 10) or ["see the log"]
         else:
@@ -252,7 +254,7 @@ def annotations(results: Results, root: Path, folder: str = ".") -> list[str]:
                 texts.append(f"Test: {file}:{line}")
                 file, line = cause.file, cause.line
             texts.append(f"Repeat: {problem.repeat}")
-        errors.append(annotation("error", f"{prefix}{file}", line, title, texts))
+        errors.append(annotation("error", f"{prefix}{file}" if file else "", line, title, texts))
     for one in content.by_urgency(filter(content.is_notable, results.benchmarks)):
         if one.key not in failing:
             file, name = form.file_and_name(one.key)

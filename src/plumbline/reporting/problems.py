@@ -79,7 +79,10 @@ def codes_to_explain(results: Results, problems: Iterable[Problem]) -> list[Kind
 
 def _of_run(results: Results, reason: Reason) -> Problem:
     file = reason.subjects[0].partition("::")[0] if reason.kind == "not_collected" and reason.subjects else ""
-    cause = Cause("run", one_line(content.reason_text(reason)), file=file)
+    text = one_line(content.reason_text(reason))
+    if reason.kind == "not_collected" and text.endswith(":"):
+        text = form.plain(" ".join([text, *reason.detail.splitlines()[-1:]]))  # the last line names the error
+    cause = Cause("run", text, file=file)
     return Problem("", "invalid", [reason.kind], [cause], session_of(results), file)
 
 

@@ -275,9 +275,20 @@ def test_there_are_no_more_lines_than_github_shows() -> None:
     assert "test_1999" in lines[0]
 
 
-def test_a_run_without_results_has_none() -> None:
-    """Its reasons are in the summary."""
-    assert annotations(results(exit_code=3, verdict="invalid", reasons=["redis is not ready"]), NOWHERE) == []
+def test_an_invalid_run_is_annotated_with_its_error() -> None:
+    """At the file that cannot be collected, if that is why. Otherwise it has no place."""
+    printed = "app is not ready: exited\n  | Traceback (most recent call last):\n  | ValueError: no port"
+    run = results(exit_code=3, verdict="invalid", reasons=[printed])
+    assert annotations(run, NOWHERE, "backend") == [
+        "::error title=the run is invalid::app is not ready: exited: ValueError: no port"
+    ]
+
+    broken = Reason(
+        "not_collected", "ImportError while importing\nImportError: no shop", subjects=["tests/performance/test_a.py"]
+    )
+    (line,) = annotations(results(exit_code=3, verdict="invalid", reasons=[broken]), NOWHERE, "backend")
+    assert line.startswith("::error file=backend/tests/performance/test_a.py,title=")
+    assert line.endswith("::tests/performance/test_a.py can't be collected: ImportError: no shop")
 
 
 def test_a_failed_test_is_annotated_with_its_error() -> None:
