@@ -24,10 +24,10 @@ class Progress:
         self._drawn = False
 
     def step(self, done: int, name: str, last: str = "") -> None:
-        """Show `12 of 57, about 4 s left: test_get (last: 57.1 µs, 100 samples)`; only a long name is cut."""
+        """Show `12 of 57, about 4 s left: test_get (previous: 57.1 µs, 100 samples)`; only a long name is cut."""
         left_s = (self._clock() - self._began_s) / max(1, done) * (self._total - done)
         left = f", about {left_s:.0f} s left" if done else ""
-        begin, end = f"{done} of {self._total}{left}: ", f" (last: {last})" if last else ""
+        begin, end = f"{done} of {self._total}{left}: ", f" (previous: {last})" if last else ""
         room = self._width() - len(begin) - len(end)
         self.say(begin + shortened(plain(name), max(_LEAST_NAME_WIDTH, room)) + end)
 

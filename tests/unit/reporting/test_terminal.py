@@ -362,5 +362,5 @@ def test_a_long_name_is_cut_rather_than_the_figures(monkeypatch: pytest.MonkeyPa
         progress.step(10, "test_" + "long_" * 30, "57.1 µs, 1,000 samples")
         line = file.getvalue().removeprefix("\r\x1b[2K").rstrip("\n")
         assert line.startswith("10 of 100, about 450 s left: test_")
-        assert line.endswith(" (last: 57.1 µs, 1,000 samples)")
+        assert line.endswith(" (previous: 57.1 µs, 1,000 samples)")
         assert len(line) == 79
