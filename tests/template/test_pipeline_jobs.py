@@ -152,7 +152,7 @@ REPORTS = {f"perf-results/{name}" for name in ("results.json", "report.md", "rep
 
 
 def test_github_pull_request_that_is_slower(runner: Runner, tmp_path: Path) -> None:
-    """The job fails. The summary, an annotation at the line, and the artifact report it once each."""
+    """The job fails. The summary, an annotation at the line of the cause, and the artifact report it once each."""
     job = runner.run(tmp_path / "slower", "slower", "pull_request", pull_request={"number": 1})
     output = job.outputs["Measure and judge"]
     assert (job.session, job.code) == ("ci", 1), output
@@ -161,7 +161,8 @@ def test_github_pull_request_that_is_slower(runner: Runner, tmp_path: Path) -> N
     line = 1 + SUITE.splitlines().index("def test_work(measure: Measure) -> None:")
     annotations = [line for text in job.outputs.values() for line in text.splitlines() if line.startswith("::")]
     assert 1 == len(annotations) <= MOST
-    assert annotations[0].startswith(f"::error file=tests/performance/test_suite.py,line={line},title=regression")
+    assert annotations[0].startswith("::error file=code_under_test.py,line=1,title=regression")
+    assert f"%0ATest: tests/performance/test_suite.py:{line}%0A" in annotations[0]
     assert job.artifact() >= REPORTS
     assert "actions/cache/save" not in job.used
 
