@@ -101,11 +101,16 @@ def add_to_summary(markdown: Callable[[], str]) -> list[str]:
     """Add a report to the summary of a job on GitHub, if this is one. Return what to print if that fails."""
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
-            with Path(summary).open("a", encoding="utf-8") as file:
+            with open(summary, "a", encoding="utf-8", opener=_without_waiting) as file:
                 file.write(markdown())
         except OSError as error:
             return [f"GITHUB_STEP_SUMMARY can't be written: {error.strerror}"]
     return []
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open a file. Opening a pipe that no process reads is an error instead of a wait."""
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)
 
 
 def _write_html(project: Project, results: Results, runs: Sequence[Run], loads: Sequence[LoadResults]) -> str:

@@ -1,5 +1,7 @@
 """The files of a run."""
 
+import errno
+import os
 import sys
 from pathlib import Path
 
@@ -163,3 +165,15 @@ def test_the_worse_of_run_and_load_test_decides_the_exit_code(
     (folder / "load.json").write_bytes(msgspec.json.encode(load))
 
     assert cli.main(["report"]) == worst
+
+
+def test_a_summary_that_no_process_reads_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening a pipe would wait for a reader. A file is appended to."""
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "pipe"))
+    assert output.add_to_summary(lambda: "text") == [
+        f"GITHUB_STEP_SUMMARY can't be written: {os.strerror(errno.ENXIO)}"
+    ]
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "file"))
+    assert output.add_to_summary(lambda: "text") == output.add_to_summary(lambda: " more") == []
+    assert (tmp_path / "file").read_text() == "text more"
