@@ -266,7 +266,7 @@ def test_a_regression_fails(slower: Ran) -> None:
 
 def test_a_regression_is_measured_again_before_it_fails(slower: Ran) -> None:
     """In fresh processes, all of which must confirm it."""
-    assert "measured again in 2 fresh processes" in slower.done.output
+    assert "again in 2 processes, to confirm what failed\nprocess 1 of 2\n" in slower.done.output
     medians = entry(slower.project, ADDITION)["process_medians"]
     assert isinstance(medians, list)
     assert len(medians) == 2
