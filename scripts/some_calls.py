@@ -3,7 +3,7 @@
 import argparse
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from plumbline.commands.base import this_project
@@ -44,7 +44,7 @@ def gates(options: argparse.Namespace) -> None:
                 slowed = plan.key
                 chosen = [replace(one, slow_down=size * (one.key == slowed), slowed_calls=calls or 1) for one in plans]
                 began_s = time.monotonic()
-                compared = conduct(chosen, runner.run_pair, limit_s=LIMIT_S, clock=_since(began_s))
+                compared = conduct(chosen, runner.run_pair, limit_s=LIMIT_S)
                 failed = {key for key, one in compared.judgements.items() if one.verdict == "regression"}
                 found[calls, size] += slowed in failed
                 wrong += bool(failed - ({slowed} if size else set()))
@@ -73,10 +73,6 @@ def _read(judged: Judgement | None, truth: Mapping[Tail, float]) -> str:
         return "not judged"
     tails = [f"{tail} {one.change:+.1%}, truly {truth[tail]:+.1%}" for tail, one in judged.tails.items()]
     return f"{judged.verdict} after {judged.pairs} pairs ({'; '.join(tails)})"
-
-
-def _since(began_s: float) -> Callable[[], float]:
-    return lambda: time.monotonic() - began_s
 
 
 def _named(calls: float, size: float) -> str:

@@ -253,7 +253,8 @@ class GateSettings(Struct, frozen=True, forbid_unknown_fields=True):
     tails: tuple[Tail, ...] = ("p90", "mean")
     #: Like `tolerance`, for the 90th percentile and the mean.
     tail_tolerance: Share = 0.1
-    #: Seconds that the paired comparison with the base commit may take.
+    #: The most seconds that all pairs of base and head may take together. Starting, preparing and counting base and
+    #: head is not part of this time.
     pairs_limit_s: Positive = 60.0
     #: The number of fresh processes that measure a benchmark again after it broke its budget. If there is no base
     #: commit, these processes also measure the benchmarks that are slower than the baseline.

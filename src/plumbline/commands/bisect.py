@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     later = "branch, tag or commit after the change (default: HEAD)"
     parser.add_argument("bad", metavar="BAD", nargs="?", default="HEAD", type=not_empty, help=later)
     parser.add_argument("-k", dest="name", metavar="NAME", help="only benchmarks that pytest's -k selects")
-    limit = "time limit of each comparison (default: 120)"
+    limit = "time limit of the pairs of each comparison (default: 120)"
     parser.add_argument("--limit", type=seconds, default=120.0, metavar="SECONDS", help=limit)
 
 

@@ -23,7 +23,11 @@ EXAMPLE = "plumbline compare main -- -k checkout"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("revision", metavar="REV", type=not_empty, help="branch, tag or commit to compare with")
     parser.add_argument(
-        "--limit", type=seconds, default=300.0, metavar="SECONDS", help="time limit of the comparison (default: 300)"
+        "--limit",
+        type=seconds,
+        default=300.0,
+        metavar="SECONDS",
+        help="time limit of all pairs together (default: 300)",
     )
 
 

@@ -1,7 +1,6 @@
 """The steps of a search for the commit that made one benchmark worse. Each tests one commit beside GOOD."""
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -135,8 +134,7 @@ class Stepper:
 
     def _time(self, runner: PairRunner, sought: Slower) -> StepResult:
         plan = BenchmarkPlan(self.plan.key, self.plan.sample_s, sought.thresholds)
-        began_s = time.monotonic()
-        found = conduct([plan], runner.run_pair, limit_s=self.limit_s, clock=lambda: time.monotonic() - began_s)
+        found = conduct([plan], runner.run_pair, limit_s=self.limit_s)
         judgement = _judged(sought, found.judgements.get(plan.key))
         if judgement is None:
             return StepResult("skip", why=found.failures.get(plan.key, "too few pairs within the time limit"))

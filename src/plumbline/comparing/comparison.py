@@ -42,14 +42,15 @@ def compare(
     backends: Mapping[str, str] = {},
     say: Say = lambda _: None,
     progress: Callable[[], AbstractContextManager[Say]] = lambda: contextlib.nullcontext(lambda _: None),
+    clock: Callable[[], float] = time.monotonic,
 ) -> ComparisonEvidence:
-    """Compare the affected benchmarks until each one fails or passes, or until `limit_s` is over.
+    """Compare the affected benchmarks until each one fails or passes, or until their pairs have taken `limit_s`.
 
+    Starting both sides, rehearsing and counting have limits of their own, so that pairs are run on slow machines too.
     `sharing`: the number of benchmarks that share the allowed false positives, if there are more than the affected.
     `say` prints lines. `progress` yields a function that shows the progress in one line. Raises the same errors as
     `pair_runner`.
     """
-    began_s = time.monotonic()
     numbers = itertools.count(1)
     with contextlib.ExitStack() as stack:
         show = stack.enter_context(progress())
@@ -57,7 +58,7 @@ def compare(
         runner = stack.enter_context(pair_runner(settings, sides, plans, profile, backends))
 
         def run_pair(chosen: Plans, then: Plans = ()) -> Pair:
-            left_s = max(began_s + limit_s - time.monotonic(), 0.0)
+            left_s = max(ends_s - clock(), 0.0)
             what = f"{len(chosen)} benchmark{'s' * (len(chosen) != 1)}"
             show(f"  comparing {what}: pair {next(numbers)}, at most {left_s:.0f} s left")
             return runner.run_pair(chosen, then)
@@ -67,18 +68,10 @@ def compare(
             say(f"  {len(rehearsal.unaffected)} of {len(plans)} benchmarks execute no changed code")
         counted = CountedPair({}, {}, [])
         if left := [plan for plan in plans if plan.key not in rehearsal.unaffected]:
-            if time.monotonic() - began_s < limit_s:
-                show("  counting statements, commands and messages of both versions")
-                counted = runner.count([plan for plan in left if plan.key not in rehearsal.failures])
-            else:
-                counted.notes.append(f"counts were not compared with the base: no time was left of {limit_s:g} s")
-            prepared_s = time.monotonic() - began_s
-            if prepared_s > limit_s / 2:
-                took = f"took {prepared_s:.0f} s of {limit_s:g} s"
-                counted.notes.append(
-                    f"to start both sides, run each benchmark once and count {took}: raise pairs_limit_s"
-                )
-            found = conduct(left, run_pair, limit_s=limit_s, clock=lambda: time.monotonic() - began_s, sharing=sharing)
+            show("  counting statements, commands and messages of both versions")
+            counted = runner.count([plan for plan in left if plan.key not in rehearsal.failures])
+            ends_s = clock() + limit_s
+            found = conduct(left, run_pair, limit_s=limit_s, clock=clock, sharing=sharing)
         changes = {key: one.change for key, one in found.judgements.items() if one.verdict == "regression"}
         slower = sorted((plan for plan in left if plan.key in changes), key=lambda plan: -changes[plan.key])
         profiled = slower[:MOST_PROFILED]

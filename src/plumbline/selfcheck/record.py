@@ -257,9 +257,8 @@ class Recorder:
                 self.say(f"  {PLACEBOS[placebo]}{where}: {_tally(verdicts)}")
 
     def _gate(self, plans: Sequence[BenchmarkPlan]) -> PairedComparison | None:
-        began_s = time.monotonic()
         try:
-            return conduct(plans, self._pair, limit_s=self.pairs_limit_s, clock=lambda: time.monotonic() - began_s)
+            return conduct(plans, self._pair, limit_s=self.pairs_limit_s)
         except ComparisonInvalid as error:
             self._say_invalid("gate", error)
             return None

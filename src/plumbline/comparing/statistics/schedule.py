@@ -7,6 +7,7 @@ This module does not measure. The function `run_pair` runs a real pair, or repla
 """
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -34,9 +35,7 @@ LEAST_PAIRS = 2  # a benchmark is judged from its second pair on
 PAIRS_PLANNED = 6
 # A benchmark that passed but looks faster, or whose tail looks slower, is measured up to this many times to decide it.
 MOST_PAIRS_AFTER_PASS, MOST_PAIRS_OF_TAIL = 12, 24
-# Share of the time for pairs. The rest is for copying the trees and for ending workers and servers.
-SHARE_FOR_PAIRS = 0.95
-# Share of this time that the first pairs of all benchmarks may take. If it is too short, some wait.
+# Share of the time that the first pairs of all benchmarks may take. If it is too short, some wait.
 FIRST_SHARE = 0.6
 # Blocks of each side in the first pairs, before their noise is known.
 MOST_BLOCKS_AT_FIRST = 128
@@ -187,22 +186,23 @@ def conduct(
     run_pair: RunPair,
     *,
     limit_s: float,
-    clock: Callable[[], float],
+    clock: Callable[[], float] = time.monotonic,
     sharing: int = 0,
 ) -> PairedComparison:
     """Compare until each benchmark fails or passes, and has LEAST_SAMPLES, or until `limit_s` is over.
 
-    `sharing`: the number of benchmarks that share the allowed false positives, if there are more than these. `clock`
-    returns the seconds since the start. Raises ComparisonInvalid if a control is wrong.
+    `sharing`: the number of benchmarks that share the allowed false positives, if there are more than these. Raises
+    ComparisonInvalid if a control is wrong.
     """
-    found, until_s = PairedComparison(), limit_s * SHARE_FOR_PAIRS
+    found, started_s = PairedComparison(), clock()
+    until_s = started_s + limit_s
     while chosen := _choose(plans, found, until_s - clock()):
         began_s = clock()
         another = 2 * found.time_factor * expected_s(chosen) < until_s - began_s
         pair = run_pair(chosen, chosen if another else ())
         found.add(chosen, pair, clock() - began_s)
         found.judge(chosen, sharing=max(len(plans), sharing))
-    found.elapsed_s = clock()
+    found.elapsed_s = clock() - started_s
     found.judgements = {key: _with_unclear_tails(one) for key, one in found.judgements.items()}
     # Without OF_FEW: a usual variance would hide that this machine is not usual.
     check_controls(found.differences, found.fastest.usual_ratio())
