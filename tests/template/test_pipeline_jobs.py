@@ -257,7 +257,8 @@ def test_github_comment(runner: Runner, tmp_path: Path) -> None:
         assert done[-1].code == 0, done[-1].outputs
 
     body = base64.b64decode(done[0].given["report"]).decode()
-    assert "| `a.py::test_a`, line 1 | **regression** | " in body
+    assert "### Failed\n" in body
+    assert "| `a.py::test_a`, line 1 | " in body
     assert "µs/row" in body
     assert "### ❌ Load test: regression" in body
     assert "### Last 3 runs on `main`" in body
