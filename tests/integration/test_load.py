@@ -230,6 +230,20 @@ def test_a_locustfile_that_cannot_be_imported(shop: Repository) -> None:
     assert "No User class found!" in load(shop, code=3)
 
 
+def test_the_repositorys_own_configuration_of_locust_is_ignored(shop: Repository) -> None:
+    """It is for load tests without Plumbline. With one of these options, the task would not run."""
+    tagged = LOCUSTFILE.replace("import ", "import tag, ").replace("    @task", '    @tag("usual")\n    @task')
+    configured = {
+        "locust.conf": "tags = own\nrun-time = 1\n",
+        "pyproject.toml": "[tool.locust]\nexclude-tags = 'usual'\n",
+    }
+    limits = "rate_per_s = 40\nduration_s = 2\nleave_out_s = 0.1\n"
+    files = {"tests/performance/locustfile.py": tagged, "tests/performance/settings.toml": SETTINGS + limits}
+    shop.write({**files, **configured})
+    load(shop, "--alone", code=0, LOCUST_TAGS="own", LOCUST_RUN_TIME="1")
+    assert results(shop)["sides"][0]["stages"][0]["requests"] > 0
+
+
 def test_a_request_to_another_machine_is_refused(shop: Repository) -> None:
     get = 'self.client.get("/")'
     shop.write({"tests/performance/locustfile.py": LOCUSTFILE.replace(get, 'self.client.get("http://192.0.2.7/")')})

@@ -22,7 +22,8 @@ from plumbline.loading.rows import RequestRow, Rows, merged
 from plumbline.processes import last_lines, printable, set_affinity, signal_all, tree
 from plumbline.services.base import reserve_port
 
-MODULES = [Path(__file__).with_name("in_locust") / f"plumbline_{name}.py" for name in ("conductor", "open_loop")]
+IN_LOCUST = Path(__file__).with_name("in_locust")
+MODULES = [IN_LOCUST / f"plumbline_{name}.py" for name in ("conductor", "open_loop")]
 FOLDER = "PLUMBLINE_LOAD"
 CONNECT_LIMIT_S = 60.0  # for Locust's workers on other machines
 START_LIMIT_S = 60.0
@@ -76,7 +77,7 @@ class LocustRun:
         self._log = folder / "locust.log"
         # Locust splits the option at commas, which the path of the repository may have.
         files = ",".join(os.path.relpath(one, root) for one in (locustfile, *MODULES))
-        command = [sys.executable, "-m", "locust", "-f", files, "--headless", "--only-summary"]
+        command = [sys.executable, str(IN_LOCUST / "plumbline_start.py"), "-f", files, "--headless", "--only-summary"]
         command += ["-u", str(users), "-r", str(min(users, 100)), "--loglevel", "WARNING"]
         command += ["--exit-code-on-error", "0"]
         if workers_at:
